@@ -1,0 +1,73 @@
+// HTTP as plain values: what a route gets and gives. No Beast here; it is instantiated in
+// lib/http/session.cpp and nowhere else.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "lib/error.hpp"
+#include "lib/json.hpp"
+#include "lib/task.hpp"
+
+namespace godwit::http {
+
+// Header names are lower case.
+using Headers = std::vector<std::pair<std::string, std::string>>;
+
+struct Request {
+    std::string method = "GET";
+    std::string path;                          // decoded, without the query: "/v1/vms/web-1:migrate"
+    std::map<std::string, std::string> query;  // decoded
+    Headers headers;
+    std::string body;
+    std::map<std::string, std::string> params;  // from the route's pattern: {"vm": "web-1"}
+    std::string principal;  // who asks, set by the server's authenticator; empty if nobody
+    std::string role;       // "viewer", "operator", "netadmin", "admin"; "" if nobody
+
+    std::optional<std::string_view> header(std::string_view lower_case_name) const;
+    std::string query_or(const std::string& name, std::string fallback) const;
+};
+
+// A server-sent event (WHATWG HTML, server-sent events). `id` may be empty.
+struct Event {
+    std::string id;
+    std::string type;
+    std::string data;  // one JSON document
+};
+
+// Where a streaming route writes its events. send() suspends while the peer is slow, and fails with
+// Lost when the peer is gone; returning from the route's coroutine ends the stream.
+class EventSink {
+public:
+    virtual ~EventSink() = default;
+    virtual Task<void> send(Event event) = 0;
+    virtual Task<void> heartbeat() = 0;  // a comment line; keeps proxies and clients awake
+};
+
+struct Response {
+    int status = 200;
+    Headers headers;
+    std::string body;
+    // When set, the answer is text/event-stream and this coroutine produces it; body is ignored.
+    std::function<Task<void>(std::shared_ptr<EventSink>)> stream;
+};
+
+Response json_response(int status, const json::bj::value& body);
+template <typename T>
+Response json_response(int status, const T& body) {
+    return json_response(status, json::to_json(body));
+}
+// RFC 9457 problem details; the status comes from the fault (and slug), the fields go to `errors`.
+Response problem_response(const Error& error);
+int status_of(const Error& error);
+// The reverse, for clients: an answer that is not 2xx as an Error, its slug and fields kept.
+// 409 -> Conflict, 404 -> Missing, 401/403 -> Denied, other 4xx -> Rejected, 5xx/429 -> Retry.
+Error error_of(const Response& response, std::string doing);
+
+}  // namespace godwit::http

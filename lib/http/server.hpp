@@ -1,0 +1,63 @@
+// An HTTP/1.1 server on TCP and unix sockets. Routes are declared with the role they need; a route
+// without one cannot be declared, so the default is to deny.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/http/message.hpp"
+
+namespace godwit::http {
+
+using Handler = std::function<boost::asio::awaitable<Response>(Request)>;
+
+// Role needed for a route. A caller's role includes the ones before it:
+// open < viewer < operator_ < netadmin < admin; `peer` is another Godwit program.
+enum class Access { open, viewer, operator_, netadmin, admin, peer };
+
+struct Route {
+    std::string method;   // "GET"
+    // "/v1/vms/{vm}:migrate": {name} matches one segment, up to '/' or to a literal ":verb".
+    std::string pattern;
+    Access access;
+    Handler handler;
+};
+
+// Who is asking. Returns {principal, role}; an empty principal is refused with 401 on every route
+// that is not open.
+struct Identity {
+    std::string principal;
+    std::string role;  // "viewer", ..., "admin", "peer"
+};
+using Authenticator = std::function<Identity(const Request&)>;
+
+struct ServerLimits {
+    std::size_t body_bytes = 1 << 20;
+    std::size_t header_bytes = 16 << 10;
+    std::chrono::seconds idle{60};
+    std::size_t connections = 4096;
+};
+
+class Server {
+public:
+    Server(boost::asio::any_io_executor executor, std::vector<Route> routes,
+           Authenticator authenticator, ServerLimits limits = {});
+    ~Server();
+
+    // "127.0.0.1:8440", "[::1]:8440", "0.0.0.0:0" (any port), "unix:/run/godwit/api.sock" (an old
+    // socket file nobody listens on is replaced, mode 0660). Returns the bound address, with the
+    // real port, in the same notation.
+    Result<std::string> listen(const std::string& address);
+    // Stops accepting, lets running requests finish, closes streams.
+    void stop();
+
+private:
+    struct State;
+    std::shared_ptr<State> state_;
+};
+
+}  // namespace godwit::http

@@ -1,0 +1,15 @@
+// The one coroutine type of Godwit. Parameters of a coroutine are values, or objects that outlive
+// the program; name what you awaited, then look at it; no lambda or braced temporary inside a
+// co_await expression.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+
+#include "lib/error.hpp"
+
+namespace godwit {
+
+template <typename T>
+using Task = boost::asio::awaitable<Result<T>>;
+
+}  // namespace godwit
