@@ -1,0 +1,262 @@
+// THE decision: facts that the plane has looked up -> verdict with its reason. Pure: no memory is read or
+// written here but the facts. The rules are DESIGN section 3 in this order: who is told, who may speak.
+#ifndef GODWIT_STEERING_DECIDE_H
+#define GODWIT_STEERING_DECIDE_H
+
+#include "steering/parse.h"
+#include "steering/types.h"
+
+enum steer_direction { STEER_FROM_NETWORK, STEER_FROM_BACKEND };
+
+enum steer_record { /* what a lookup found */
+    STEER_ABSENT,
+    STEER_PRESENT,
+    STEER_RESET, /* session whose peer sent a plausible RST that the VM has not denied */
+    STEER_CLOSED /* session that only lingers for late retransmissions */
+};
+
+struct steer_facts {
+    uint64_t steer;    /* the VM's steer word, read once */
+    uint8_t kind;      /* enum steer_kind */
+    uint8_t direction; /* enum steer_direction */
+    uint8_t sender;    /* slot, from a backend */
+    uint8_t session, session_owner; /* enum steer_record */
+    uint8_t handshake, handshake_owner;
+    uint8_t chance, chance_owner;
+    uint8_t proves_handshake; /* ACK of exactly the noted SYN-ACK */
+    uint8_t ends_handshake;   /* RST with the number that follows the peer's SYN */
+};
+
+STEER_INLINE struct steer_verdict steer_verdict(uint32_t action, uint32_t slot, uint32_t memory,
+                                                uint32_t why)
+{
+    struct steer_verdict v = {(uint8_t)action, (uint8_t)slot, (uint8_t)memory, (uint8_t)why};
+    return v;
+}
+
+// A record of a backend that is neither owner nor previous says nothing any more.
+STEER_INLINE void steer_forget_inactive(struct steer_facts *f)
+{
+    if (!steer_slot_active(f->steer, f->session_owner))
+        f->session = STEER_ABSENT;
+    if (!steer_slot_active(f->steer, f->handshake_owner))
+        f->handshake = STEER_ABSENT;
+    if (!steer_slot_active(f->steer, f->chance_owner))
+        f->chance = STEER_ABSENT;
+}
+
+// ---- network -> VM ------------------------------------------------------------------------------
+
+// Kinds that follow addresses, not sessions.
+STEER_INLINE struct steer_verdict steer_decide_neighbour_in(const struct steer_facts *f)
+{
+    uint32_t owner = steer_owner(f->steer);
+    switch (f->kind) {
+    case STEER_ARP_REQUEST:
+        return steer_is_hosting(f->steer)
+                   ? steer_verdict(STEER_ANSWER, owner, STEER_KEEP, STEER_WHY_ARP_ANSWERED)
+                   : steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_NEIGHBOUR);
+    case STEER_ND_SOLICIT:
+    case STEER_ND_PROBE:
+        return steer_is_hosting(f->steer)
+                   ? steer_verdict(STEER_ANSWER, owner, STEER_KEEP, STEER_WHY_ND_ANSWERED)
+                   : steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_NEIGHBOUR);
+    case STEER_ARP_ANNOUNCE:
+    case STEER_ND_ANNOUNCE:
+        return steer_verdict(STEER_DROP, owner, STEER_KEEP, STEER_WHY_ADDRESS_CONFLICT);
+    }
+    // Replies and advertisements meant for the VM: the previous owner must refresh its neighbours during
+    // the drain too, and nothing in the reply says which of the two asked.
+    if (steer_is_draining(f->steer))
+        return steer_verdict(STEER_BOTH, owner, STEER_KEEP, STEER_WHY_NEIGHBOUR_BOTH);
+    return steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_NEIGHBOUR);
+}
+
+// Packets without ports: nothing says whose session they belong to. Like every other unknown that is not
+// a beginning they go to the authority on old sessions; ICMP errors (PMTU) are harmless to who does not
+// know the session, so both get them.
+STEER_INLINE struct steer_verdict steer_decide_portless_in(const struct steer_facts *f)
+{
+    uint32_t owner = steer_owner(f->steer);
+    bool draining = steer_is_draining(f->steer);
+    uint32_t authority = draining ? steer_previous(f->steer) : owner;
+    if (f->kind == STEER_ICMP_ERROR)
+        return draining ? steer_verdict(STEER_BOTH, owner, STEER_KEEP, STEER_WHY_ICMP_ERROR_BOTH)
+                        : steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_ICMP_ERROR_DEFAULT);
+    if (f->kind == STEER_FRAGMENT)
+        return steer_verdict(STEER_FORWARD, authority, STEER_KEEP, STEER_WHY_FRAGMENT_UNSUPPORTED);
+    if (f->kind == STEER_EXTENSION)
+        return steer_verdict(STEER_FORWARD, authority, STEER_KEEP, STEER_WHY_EXTENSION_UNSUPPORTED);
+    return steer_verdict(STEER_DROP, owner, STEER_KEEP,
+                         f->kind == STEER_TRUNCATED ? STEER_WHY_TRUNCATED : STEER_WHY_BAD_HEADER);
+}
+
+STEER_INLINE struct steer_verdict steer_decide_syn_in(const struct steer_facts *f)
+{
+    uint32_t owner = steer_owner(f->steer);
+    // On a live session the owner answers with a challenge ACK (RFC 5961 section 4). Once either end has
+    // reset or both have closed, the same ports are a new session.
+    if (f->session == STEER_PRESENT)
+        return steer_verdict(STEER_FORWARD, f->session_owner, STEER_KEEP, STEER_WHY_SESSION);
+    if (f->session != STEER_ABSENT)
+        return steer_verdict(STEER_FORWARD, owner, STEER_REOPEN, STEER_WHY_REOPENED);
+    if (f->handshake)
+        return steer_verdict(STEER_FORWARD, f->handshake_owner, STEER_KEEP, STEER_WHY_HANDSHAKE);
+    return steer_verdict(STEER_FORWARD, owner, STEER_GIVE, STEER_WHY_NEW_OWNER);
+}
+
+STEER_INLINE struct steer_verdict steer_decide_in(const struct steer_facts *f)
+{
+    uint32_t owner = steer_owner(f->steer);
+    if (f->kind == STEER_SYN)
+        return steer_decide_syn_in(f);
+    if (f->session)
+        return steer_verdict(STEER_FORWARD, f->session_owner, STEER_KEEP, STEER_WHY_SESSION);
+    if (f->handshake) {
+        // The VM that has only sent its SYN-ACK says nothing more while the application is idle, so its
+        // egress alone would hide the connection from the drain. An ACK of the SYN-ACK's own number
+        // proves that the peer has seen it: a blind flood would have to guess 32 bits.
+        if (f->proves_handshake)
+            return steer_verdict(STEER_FORWARD, f->handshake_owner, STEER_PIN, STEER_WHY_PROVEN);
+        return steer_verdict(STEER_FORWARD, f->handshake_owner,
+                             f->ends_handshake ? STEER_FORGET : STEER_KEEP, STEER_WHY_HANDSHAKE);
+    }
+    if (f->chance)
+        return steer_verdict(STEER_FORWARD, f->chance_owner, STEER_KEEP, STEER_WHY_SECOND_CHANCE);
+    if (f->kind == STEER_UDP || f->kind == STEER_ECHO_REQUEST || f->kind == STEER_OTHER)
+        return steer_verdict(STEER_FORWARD, owner, STEER_GIVE, STEER_WHY_NEW_OWNER);
+    // The middle or the end of something we do not know, an answer to something we did not see asked: a
+    // clone holds copies of the old sockets and must not be asked, the previous owner knows.
+    if (steer_is_draining(f->steer))
+        return steer_verdict(STEER_FORWARD, steer_previous(f->steer), STEER_KEEP, STEER_WHY_PREVIOUS);
+    return steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_NEW_OWNER);
+}
+
+// ---- VM -> network: the egress fence -------------------------------------------------------------
+
+STEER_INLINE struct steer_verdict steer_fenced(uint32_t why)
+{
+    return steer_verdict(STEER_DROP, 0, STEER_KEEP, why);
+}
+STEER_INLINE struct steer_verdict steer_allowed(const struct steer_facts *f, uint32_t memory, uint32_t why)
+{
+    return steer_verdict(STEER_PASS, f->sender, memory, why);
+}
+
+STEER_INLINE struct steer_verdict steer_decide_neighbour_out(const struct steer_facts *f)
+{
+    bool is_owner = f->sender == steer_owner(f->steer);
+    switch (f->kind) {
+    case STEER_ARP_REQUEST:
+    case STEER_ND_SOLICIT:
+        return steer_allowed(f, STEER_KEEP, STEER_WHY_NEIGHBOUR);
+    case STEER_ARP_REPLY:
+    case STEER_ND_ADVERT:
+        if (is_owner && !steer_is_hosting(f->steer))
+            return steer_allowed(f, STEER_KEEP, STEER_WHY_NEIGHBOUR);
+        return steer_fenced(STEER_WHY_FENCED_REPLY);
+    case STEER_HOUSEKEEPING:
+        return is_owner ? steer_allowed(f, STEER_KEEP, STEER_WHY_HOUSEKEEPING)
+                        : steer_fenced(STEER_WHY_FENCED_HOUSEKEEPING);
+    }
+    return is_owner ? steer_allowed(f, STEER_KEEP, STEER_WHY_NEIGHBOUR)
+                    : steer_fenced(STEER_WHY_FENCED_ANNOUNCE);
+}
+
+// Fragments, extension headers and ICMP errors name no session. The authority on old sessions may send
+// them; the new owner of a drain may be a clone and may not, until fragments find their session.
+STEER_INLINE struct steer_verdict steer_decide_portless_out(const struct steer_facts *f)
+{
+    uint32_t why = f->kind == STEER_FRAGMENT     ? STEER_WHY_FRAGMENT_UNSUPPORTED
+                   : f->kind == STEER_EXTENSION  ? STEER_WHY_EXTENSION_UNSUPPORTED
+                   : f->kind == STEER_ICMP_ERROR ? STEER_WHY_ICMP_ERROR_DEFAULT
+                   : f->kind == STEER_VLAN       ? STEER_WHY_VLAN_UNSUPPORTED
+                   : f->kind == STEER_TRUNCATED  ? STEER_WHY_TRUNCATED
+                                                 : STEER_WHY_BAD_HEADER;
+    uint32_t authority = steer_is_draining(f->steer) ? steer_previous(f->steer) : steer_owner(f->steer);
+    if (f->kind == STEER_TRUNCATED || f->kind == STEER_BAD || f->sender != authority)
+        return steer_fenced(why);
+    return steer_allowed(f, STEER_KEEP, why);
+}
+
+// No session. `given`: handshake or second chance names the sender, `taken`: it names the other one.
+STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts *f, bool given, bool taken)
+{
+    bool draining = steer_is_draining(f->steer);
+    uint32_t owner = steer_owner(f->steer);
+    uint32_t why = f->handshake ? STEER_WHY_HANDSHAKE : STEER_WHY_SECOND_CHANCE;
+    if (taken)
+        return steer_fenced(STEER_WHY_FENCED);
+    switch (f->kind) {
+    case STEER_SYN: /* a copied socket in SYN-SENT has a session, made by the original's SYN */
+        return steer_allowed(f, STEER_PIN, STEER_WHY_OPENED);
+    case STEER_SYN_ACK:
+        if (given)
+            return steer_allowed(f, STEER_NOTE, why);
+        return draining ? steer_fenced(STEER_WHY_FENCED)
+                        : steer_allowed(f, STEER_NOTE, STEER_WHY_HANDSHAKE);
+    case STEER_RST:
+        if (given)
+            return steer_allowed(f, STEER_FORGET, why);
+        if (!draining)
+            return steer_allowed(f, STEER_KEEP, STEER_WHY_OPENED);
+        // The previous owner does not know it. Before the peer hears so, the default owner is asked.
+        return f->sender == owner ? steer_fenced(STEER_WHY_FENCED)
+                                  : steer_verdict(STEER_DROP, owner, STEER_CHANCE, STEER_WHY_RST_WITHHELD);
+    }
+    // Anything else says that the VM holds the session: the egress of who may hold it is the authority.
+    if (given)
+        return steer_allowed(f, STEER_PIN, why);
+    return draining && f->sender == owner ? steer_fenced(STEER_WHY_FENCED)
+                                          : steer_allowed(f, STEER_PIN, STEER_WHY_OPENED);
+}
+
+STEER_INLINE struct steer_verdict steer_decide_out(const struct steer_facts *f)
+{
+    bool reopens = f->session == STEER_CLOSED && f->kind == STEER_SYN;
+    if (f->session && !reopens)
+        return f->session_owner == f->sender ? steer_allowed(f, STEER_KEEP, STEER_WHY_SESSION)
+                                             : steer_fenced(STEER_WHY_FENCED);
+    bool given = (f->handshake && f->handshake_owner == f->sender) ||
+                 (!f->handshake && f->chance && f->chance_owner == f->sender);
+    bool taken = !given && (f->handshake || f->chance);
+    if (reopens)
+        return taken ? steer_fenced(STEER_WHY_FENCED) : steer_allowed(f, STEER_REPIN, STEER_WHY_REOPENED);
+    if (f->kind <= STEER_SEGMENT)
+        return steer_decide_tcp_out(f, given, taken);
+    if (taken)
+        return steer_fenced(STEER_WHY_FENCED);
+    return steer_allowed(f, STEER_PIN, given ? STEER_WHY_HANDSHAKE : STEER_WHY_OPENED);
+}
+
+// ---- entry ----------------------------------------------------------------------------------------
+
+STEER_INLINE bool steer_kind_has_session(uint32_t kind)
+{
+    return kind >= STEER_SYN && kind <= STEER_OTHER;
+}
+STEER_INLINE bool steer_kind_is_neighbour(uint32_t kind)
+{
+    return kind >= STEER_ARP_REQUEST && kind <= STEER_HOUSEKEEPING;
+}
+
+STEER_INLINE struct steer_verdict steer_decide(struct steer_facts *f)
+{
+    steer_forget_inactive(f);
+    if (f->direction == STEER_FROM_NETWORK) {
+        if (steer_kind_has_session(f->kind))
+            return steer_decide_in(f);
+        return steer_kind_is_neighbour(f->kind) ? steer_decide_neighbour_in(f)
+                                                : steer_decide_portless_in(f);
+    }
+    bool announces = f->kind == STEER_ARP_ANNOUNCE || f->kind == STEER_ND_ANNOUNCE ||
+                     f->kind == STEER_ND_PROBE;
+    if (!steer_slot_active(f->steer, f->sender))
+        return steer_fenced(announces ? STEER_WHY_FENCED_ANNOUNCE : STEER_WHY_FENCED);
+    if (steer_kind_has_session(f->kind))
+        return steer_decide_out(f);
+    return steer_kind_is_neighbour(f->kind) ? steer_decide_neighbour_out(f)
+                                            : steer_decide_portless_out(f);
+}
+
+#endif

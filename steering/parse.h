@@ -1,0 +1,294 @@
+// One frame -> what steering needs to know of it. Every byte is read behind a bound check against
+// `data_end`, with the shape the BPF verifier accepts. Parsing decides nothing about ownership: it names
+// the kind of packet, and the reason when a header is short, broken or not supported yet.
+#ifndef GODWIT_STEERING_PARSE_H
+#define GODWIT_STEERING_PARSE_H
+
+#include "steering/types.h"
+#include "steering/wire.h"
+
+enum steer_kind {
+    STEER_NOT_IP, /* some other EtherType: ordinary switching */
+    STEER_SYN,
+    STEER_SYN_ACK,
+    STEER_RST,
+    STEER_SEGMENT, /* any other TCP segment */
+    STEER_UDP,
+    STEER_ECHO_REQUEST,
+    STEER_ECHO_REPLY,
+    STEER_OTHER,            /* a protocol without ports: addresses and protocol are the key */
+    STEER_ARP_REQUEST,      /* source/destination = sender/target protocol address */
+    STEER_ARP_REPLY,
+    STEER_ARP_ANNOUNCE,     /* gratuitous or a probe for an address (sender 0), RARP */
+    STEER_ND_SOLICIT,       /* destination = target of the solicitation */
+    STEER_ND_PROBE,         /* DAD: solicitation from the unspecified address */
+    STEER_ND_ADVERT,        /* solicited, source = target, destination = IPv6 destination */
+    STEER_ND_ANNOUNCE,      /* unsolicited advertisement, source = target */
+    STEER_ND_ROUTER_ADVERT,
+    STEER_HOUSEKEEPING,     /* DHCP, IGMP, MLD, RS: a host configuring itself */
+    STEER_ICMP_ERROR,
+    STEER_FRAGMENT,
+    STEER_EXTENSION, /* IPv6 extension headers, AH */
+    STEER_VLAN,
+    STEER_TRUNCATED, /* shorter than its own headers say */
+    STEER_BAD,       /* contradicts itself */
+    STEER_KINDS
+};
+
+// Addresses are in network order as they lie; an IPv4 address is word 0, the others are 0.
+struct steer_packet {
+    uint8_t kind;   /* enum steer_kind */
+    uint8_t family; /* 4, 6, or 0 when no address was read */
+    uint8_t protocol;
+    uint8_t tcp_flags;
+    uint16_t source_port; /* host order; echo: identifier, see steer_key_of */
+    uint16_t destination_port;
+    uint32_t seq;
+    uint32_t ack;
+    uint32_t length; /* TCP payload bytes plus one for SYN and one for FIN: sequence space used */
+    uint32_t source[4];
+    uint32_t destination[4];
+    uint8_t source_mac[6];
+    uint8_t destination_mac[6];
+    uint32_t from_backend; /* direction, set by steer.h */
+};
+
+STEER_INLINE uint8_t steer_tcp_kind(uint8_t flags)
+{
+    if (flags & WIRE_TCP_RST)
+        return STEER_RST;
+    if (flags & WIRE_TCP_SYN)
+        return flags & WIRE_TCP_ACK ? STEER_SYN_ACK : STEER_SYN;
+    return STEER_SEGMENT;
+}
+
+// `l4_bytes` is what the IP header promises behind itself.
+STEER_INLINE uint8_t steer_parse_tcp(struct steer_packet *p, const uint8_t *l4, const uint8_t *data_end,
+                                     uint32_t l4_bytes)
+{
+    if (l4 + WIRE_TCP_BYTES > data_end || l4_bytes < WIRE_TCP_BYTES)
+        return STEER_TRUNCATED;
+    uint32_t header_bytes = (uint32_t)(l4[12] >> 4) * 4;
+    if (header_bytes < WIRE_TCP_BYTES || header_bytes > l4_bytes)
+        return STEER_BAD;
+    uint8_t flags = l4[13];
+    // SYN with FIN or RST, or no flag at all, is never sent by a TCP (RFC 9293 section 3.10).
+    if ((flags & WIRE_TCP_SYN && flags & (WIRE_TCP_FIN | WIRE_TCP_RST)) ||
+        !(flags & (WIRE_TCP_SYN | WIRE_TCP_RST | WIRE_TCP_ACK)))
+        return STEER_BAD;
+    p->source_port = wire_load16(l4);
+    p->destination_port = wire_load16(l4 + 2);
+    p->seq = wire_load32(l4 + 4);
+    p->ack = wire_load32(l4 + 8);
+    p->tcp_flags = flags;
+    p->length = l4_bytes - header_bytes + (flags & WIRE_TCP_SYN ? 1 : 0) + (flags & WIRE_TCP_FIN ? 1 : 0);
+    return steer_tcp_kind(flags);
+}
+
+STEER_INLINE uint8_t steer_parse_udp(struct steer_packet *p, const uint8_t *l4, const uint8_t *data_end,
+                                     uint32_t l4_bytes)
+{
+    if (l4 + WIRE_UDP_BYTES > data_end || l4_bytes < WIRE_UDP_BYTES)
+        return STEER_TRUNCATED;
+    p->source_port = wire_load16(l4);
+    p->destination_port = wire_load16(l4 + 2);
+    if ((p->source_port == WIRE_DHCP_CLIENT_PORT && p->destination_port == WIRE_DHCP_SERVER_PORT) ||
+        (p->source_port == WIRE_DHCPV6_CLIENT_PORT && p->destination_port == WIRE_DHCPV6_SERVER_PORT))
+        return STEER_HOUSEKEEPING;
+    return STEER_UDP;
+}
+
+STEER_INLINE uint8_t steer_parse_icmp(struct steer_packet *p, const uint8_t *l4, const uint8_t *data_end,
+                                      uint32_t l4_bytes)
+{
+    if (l4 + WIRE_ICMP_BYTES > data_end || l4_bytes < WIRE_ICMP_BYTES)
+        return STEER_TRUNCATED;
+    p->source_port = p->destination_port = wire_load16(l4 + 4);
+    switch (l4[0]) {
+    case WIRE_ICMP_ECHO_REQUEST:
+        return STEER_ECHO_REQUEST;
+    case WIRE_ICMP_ECHO_REPLY:
+        return STEER_ECHO_REPLY;
+    case WIRE_ICMP_UNREACHABLE:
+    case WIRE_ICMP_SOURCE_QUENCH:
+    case WIRE_ICMP_REDIRECT:
+    case WIRE_ICMP_TIME_EXCEEDED:
+    case WIRE_ICMP_PARAMETER:
+        return STEER_ICMP_ERROR;
+    }
+    p->source_port = p->destination_port = 0;
+    return STEER_OTHER;
+}
+
+STEER_INLINE void steer_copy_v6(uint32_t *out, const uint8_t *in)
+{
+    out[0] = wire_load32_be(in);
+    out[1] = wire_load32_be(in + 4);
+    out[2] = wire_load32_be(in + 8);
+    out[3] = wire_load32_be(in + 12);
+}
+
+STEER_INLINE uint8_t steer_parse_neighbour(struct steer_packet *p, const uint8_t *l4,
+                                           const uint8_t *data_end, uint32_t l4_bytes)
+{
+    if (l4 + WIRE_ND_BYTES > data_end || l4_bytes < WIRE_ND_BYTES)
+        return STEER_TRUNCATED;
+    if (l4[0] == WIRE_ICMPV6_NEIGHBOUR_SOLICIT) {
+        bool probe = !(p->source[0] | p->source[1] | p->source[2] | p->source[3]);
+        steer_copy_v6(p->destination, l4 + 8);
+        return probe ? STEER_ND_PROBE : STEER_ND_SOLICIT;
+    }
+    steer_copy_v6(p->source, l4 + 8);
+    return l4[4] & WIRE_ND_SOLICITED ? STEER_ND_ADVERT : STEER_ND_ANNOUNCE;
+}
+
+STEER_INLINE uint8_t steer_parse_icmpv6(struct steer_packet *p, const uint8_t *l4,
+                                        const uint8_t *data_end, uint32_t l4_bytes)
+{
+    if (l4 + WIRE_ICMP_BYTES > data_end || l4_bytes < WIRE_ICMP_BYTES)
+        return STEER_TRUNCATED;
+    uint8_t type = l4[0];
+    if (type == WIRE_ICMPV6_NEIGHBOUR_SOLICIT || type == WIRE_ICMPV6_NEIGHBOUR_ADVERT)
+        return steer_parse_neighbour(p, l4, data_end, l4_bytes);
+    if (type <= WIRE_ICMPV6_ERROR_MAX || type == WIRE_ICMPV6_REDIRECT)
+        return STEER_ICMP_ERROR;
+    if (type == WIRE_ICMPV6_ROUTER_ADVERT)
+        return STEER_ND_ROUTER_ADVERT;
+    if ((type >= WIRE_ICMPV6_MLD_QUERY && type <= WIRE_ICMPV6_ROUTER_SOLICIT) ||
+        type == WIRE_ICMPV6_MLD2_REPORT)
+        return STEER_HOUSEKEEPING;
+    if (type != WIRE_ICMPV6_ECHO_REQUEST && type != WIRE_ICMPV6_ECHO_REPLY)
+        return STEER_OTHER;
+    p->source_port = p->destination_port = wire_load16(l4 + 4);
+    return type == WIRE_ICMPV6_ECHO_REQUEST ? STEER_ECHO_REQUEST : STEER_ECHO_REPLY;
+}
+
+STEER_INLINE uint8_t steer_parse_ipv4(struct steer_packet *p, const uint8_t *ip, const uint8_t *data_end,
+                                      uint32_t ip_bytes)
+{
+    if (ip + WIRE_IPV4_BYTES > data_end)
+        return STEER_TRUNCATED;
+    uint32_t header_bytes = (uint32_t)(ip[0] & 0x0f) * 4;
+    uint32_t total_bytes = wire_load16(ip + 2);
+    if (ip[0] >> 4 != 4 || header_bytes < WIRE_IPV4_BYTES || total_bytes < header_bytes)
+        return STEER_BAD;
+    p->family = 4;
+    p->protocol = ip[9];
+    p->source[0] = wire_load32_be(ip + 12);
+    p->destination[0] = wire_load32_be(ip + 16);
+    if (total_bytes > ip_bytes)
+        return STEER_TRUNCATED;
+    if (wire_load16(ip + 6) & 0x3fff) /* more fragments, or an offset */
+        return STEER_FRAGMENT;
+    const uint8_t *l4 = ip + header_bytes;
+    uint32_t l4_bytes = total_bytes - header_bytes;
+    switch (p->protocol) {
+    case WIRE_PROTOCOL_TCP:
+        return steer_parse_tcp(p, l4, data_end, l4_bytes);
+    case WIRE_PROTOCOL_UDP:
+        return steer_parse_udp(p, l4, data_end, l4_bytes);
+    case WIRE_PROTOCOL_ICMP:
+        return steer_parse_icmp(p, l4, data_end, l4_bytes);
+    case WIRE_PROTOCOL_IGMP:
+        return STEER_HOUSEKEEPING;
+    case WIRE_PROTOCOL_AH:
+        return STEER_EXTENSION;
+    }
+    return STEER_OTHER;
+}
+
+STEER_INLINE uint8_t steer_parse_ipv6(struct steer_packet *p, const uint8_t *ip, const uint8_t *data_end,
+                                      uint32_t ip_bytes)
+{
+    if (ip + WIRE_IPV6_BYTES > data_end)
+        return STEER_TRUNCATED;
+    if (ip[0] >> 4 != 6)
+        return STEER_BAD;
+    uint32_t l4_bytes = wire_load16(ip + 4);
+    const uint8_t *l4 = ip + WIRE_IPV6_BYTES;
+    p->family = 6;
+    p->protocol = ip[6];
+    steer_copy_v6(p->source, ip + 8);
+    steer_copy_v6(p->destination, ip + 24);
+    if (l4_bytes + WIRE_IPV6_BYTES > ip_bytes)
+        return STEER_TRUNCATED;
+    switch (p->protocol) {
+    case WIRE_PROTOCOL_TCP:
+        return steer_parse_tcp(p, l4, data_end, l4_bytes);
+    case WIRE_PROTOCOL_UDP:
+        return steer_parse_udp(p, l4, data_end, l4_bytes);
+    case WIRE_PROTOCOL_ICMPV6:
+        return steer_parse_icmpv6(p, l4, data_end, l4_bytes);
+    case WIRE_PROTOCOL_FRAGMENT:
+        return STEER_FRAGMENT;
+    case WIRE_PROTOCOL_HOP_BY_HOP:
+        // An MLD report carries the router alert option (RFC 2710 section 3): hop-by-hop, then ICMPv6.
+        if (l4 + 1 <= data_end && l4[0] == WIRE_PROTOCOL_ICMPV6 && ip[24] == 0xff)
+            return STEER_HOUSEKEEPING;
+        return STEER_EXTENSION;
+    case WIRE_PROTOCOL_ROUTING:
+    case WIRE_PROTOCOL_AH:
+    case WIRE_PROTOCOL_DESTINATION:
+    case WIRE_PROTOCOL_MOBILITY:
+        return STEER_EXTENSION;
+    }
+    return STEER_OTHER;
+}
+
+STEER_INLINE uint8_t steer_parse_arp(struct steer_packet *p, const uint8_t *arp, const uint8_t *data_end,
+                                     bool reverse)
+{
+    if (arp + WIRE_ARP_BYTES > data_end)
+        return STEER_TRUNCATED;
+    // Ethernet and IPv4 are the only pair we speak (RFC 826).
+    if (wire_load16(arp) != 1 || wire_load16(arp + 2) != WIRE_ETHERTYPE_IPV4 || arp[4] != 6 || arp[5] != 4)
+        return STEER_BAD;
+    p->family = 4;
+    p->source[0] = wire_load32_be(arp + 14);
+    p->destination[0] = wire_load32_be(arp + 24);
+    if (reverse || p->source[0] == p->destination[0] || p->source[0] == 0)
+        return STEER_ARP_ANNOUNCE;
+    switch (wire_load16(arp + 6)) {
+    case WIRE_ARP_REQUEST:
+        return STEER_ARP_REQUEST;
+    case WIRE_ARP_REPLY:
+        return STEER_ARP_REPLY;
+    }
+    return STEER_BAD;
+}
+
+// `frame_bytes` is the whole frame's length; [data, data_end) may be only its linear beginning.
+STEER_INLINE void steer_parse(struct steer_packet *p, const uint8_t *data, const uint8_t *data_end,
+                              uint32_t frame_bytes)
+{
+    __builtin_memset(p, 0, sizeof(*p));
+    if (data + WIRE_ETH_BYTES > data_end) {
+        p->kind = STEER_TRUNCATED;
+        return;
+    }
+    __builtin_memcpy(p->destination_mac, data, 6);
+    __builtin_memcpy(p->source_mac, data + 6, 6);
+    const uint8_t *l3 = data + WIRE_ETH_BYTES;
+    uint32_t l3_bytes = frame_bytes - WIRE_ETH_BYTES;
+    switch (wire_load16(data + 12)) {
+    case WIRE_ETHERTYPE_IPV4:
+        p->kind = steer_parse_ipv4(p, l3, data_end, l3_bytes);
+        return;
+    case WIRE_ETHERTYPE_IPV6:
+        p->kind = steer_parse_ipv6(p, l3, data_end, l3_bytes);
+        return;
+    case WIRE_ETHERTYPE_ARP:
+        p->kind = steer_parse_arp(p, l3, data_end, /*reverse=*/false);
+        return;
+    case WIRE_ETHERTYPE_RARP:
+        p->kind = steer_parse_arp(p, l3, data_end, /*reverse=*/true);
+        return;
+    case WIRE_ETHERTYPE_VLAN:
+    case WIRE_ETHERTYPE_QINQ:
+        p->kind = STEER_VLAN;
+        return;
+    }
+    p->kind = STEER_NOT_IP;
+}
+
+#endif

@@ -1,0 +1,215 @@
+// The life of a session: made, followed through its TCP end, aged. All transitions are a CAS of `meta`;
+// who wins adjusts the counters, exactly once. Needs the plane's hooks of slot.h.
+#ifndef GODWIT_STEERING_SESSION_H
+#define GODWIT_STEERING_SESSION_H
+
+#include "steering/count.h"
+#include "steering/handshake.h"
+#include "steering/table.h"
+
+enum { STEER_TRANSITION_TRIES = 4, STEER_RST_WINDOW = 1 << 20 };
+
+// Makes the session for `slot`. Counted before it is visible, so that whoever ends it finds it counted; a
+// loser takes its own count back. The caller forgets the handshake afterwards and not before, so that
+// sessions + handshakes never touch zero while a connection passes from one to the other.
+STEER_COLD struct steer_slot *steer_session_pin(struct steer_plane *plane, struct vm_record *vm,
+                                                enum steer_table table, const struct steer_key *key,
+                                                struct steer_fresh *fresh)
+{
+    uint32_t owner = fresh->state >> STEER_META_OWNER_SHIFT & 1u;
+    fresh->linger = vm->timeouts.linger;
+    steer_session_up(vm, owner);
+    struct steer_slot *slot = steer_insert(plane, table, key, fresh);
+    if (fresh->result != STEER_INSERTED)
+        steer_session_down(plane, vm, owner);
+    if (fresh->result == STEER_FULL)
+        steer_add32(&vm->untracked, 1);
+    return slot;
+}
+
+STEER_COLD bool steer_session_remove(struct steer_plane *plane, struct vm_record *vm, enum steer_table table,
+                                     struct steer_slot *slot, uint32_t meta)
+{
+    if (!steer_remove(plane, table, slot, meta))
+        return false;
+    if (!(meta & STEER_META_CLOSED))
+        steer_session_down(plane, vm, steer_meta_owner(meta));
+    return true;
+}
+
+// A peer's RST counts only near what the VM has acknowledged (RFC 5961 section 3): elsewhere the VM
+// ignores it as well. Inside the window but not exact, the VM answers with a challenge ACK, which revives
+// the entry. Before the VM has acknowledged anything the RST must acknowledge its SYN.
+STEER_INLINE bool steer_rst_plausible(const struct steer_slot *slot, uint32_t meta,
+                                      const struct steer_packet *p)
+{
+    if (!(meta & STEER_META_HEARD_PEER) && p->tcp_flags & WIRE_TCP_ACK)
+        return p->ack == slot->vm_edge + 1;
+    return p->seq - slot->peer_edge < STEER_RST_WINDOW;
+}
+
+STEER_INLINE uint32_t steer_meta_from_vm(struct steer_slot *slot, uint32_t meta, const struct steer_packet *p)
+{
+    meta |= STEER_META_HEARD_VM;
+    if (p->kind == STEER_RST)
+        return meta | STEER_META_CLOSED;
+    meta &= ~(uint32_t)STEER_META_RESET; /* it speaks, so it did not believe the RST */
+    if (p->tcp_flags & WIRE_TCP_FIN && !(meta & STEER_META_FIN_VM)) {
+        steer_store32(&slot->vm_edge, p->seq + p->length - 1);
+        meta |= STEER_META_FIN_VM;
+    }
+    if (p->tcp_flags & WIRE_TCP_ACK && meta & STEER_META_FIN_PEER &&
+        (int32_t)(p->ack - steer_load32(&slot->peer_edge)) > 0)
+        meta |= STEER_META_FIN_PEER_ACKED;
+    return meta;
+}
+
+STEER_INLINE uint32_t steer_meta_from_peer(struct steer_slot *slot, uint32_t meta,
+                                           const struct steer_packet *p)
+{
+    if (p->kind == STEER_RST)
+        return steer_rst_plausible(slot, meta, p) ? meta | STEER_META_RESET : meta;
+    meta |= STEER_META_HEARD_PEER;
+    if (p->tcp_flags & WIRE_TCP_FIN && !(meta & STEER_META_FIN_PEER)) {
+        steer_store32(&slot->peer_edge, p->seq + p->length - 1);
+        meta |= STEER_META_FIN_PEER;
+    }
+    if (p->tcp_flags & WIRE_TCP_ACK && meta & STEER_META_FIN_VM &&
+        (int32_t)(p->ack - steer_load32(&slot->vm_edge)) > 0)
+        meta |= STEER_META_FIN_VM_ACKED;
+    return meta;
+}
+
+// Something begins or ends. A lost CAS looks again; four in a row only delay the transition to the next
+// packet, or to the idle limit.
+STEER_COLD void steer_session_transition(struct steer_plane *plane, struct vm_record *vm,
+                                         struct steer_slot *slot, uint32_t meta,
+                                         const struct steer_packet *p)
+{
+    bool from_vm = p->from_backend != 0;
+    uint32_t generation = steer_meta_generation(meta);
+    for (uint32_t i = 0; i < STEER_TRANSITION_TRIES; ++i) {
+        if (steer_meta_life(meta) != STEER_LIVE || steer_meta_generation(meta) != generation)
+            return;
+        if (meta & STEER_META_CLOSED)
+            return;
+        uint32_t next =
+            from_vm ? steer_meta_from_vm(slot, meta, p) : steer_meta_from_peer(slot, meta, p);
+        if ((next & STEER_META_FIN_VM_ACKED) && (next & STEER_META_FIN_PEER_ACKED))
+            next |= STEER_META_CLOSED;
+        if (next == meta)
+            return;
+        uint32_t seen = steer_cas32(&slot->meta, meta, next);
+        if (seen == meta) {
+            if (next & STEER_META_CLOSED)
+                steer_session_down(plane, vm, steer_meta_owner(meta));
+            return;
+        }
+        meta = seen;
+    }
+}
+
+// Every packet of a session that was found. The common case writes the tick when it has changed and the
+// VM's acknowledgement when it has moved, both in the line already loaded; nothing is atomic.
+STEER_INLINE void steer_session_track(struct steer_plane *plane, struct vm_record *vm,
+                                      struct steer_slot *slot, uint32_t meta, const struct steer_packet *p,
+                                      uint32_t tick)
+{
+    uint32_t heard = p->from_backend ? STEER_META_HEARD_VM : STEER_META_HEARD_PEER;
+    bool ends = (p->tcp_flags & (WIRE_TCP_FIN | WIRE_TCP_RST)) || (meta & STEER_META_ENDING);
+    if (meta & STEER_META_CLOSED)
+        return; /* the linger counts from the close, late retransmissions do not prolong it */
+    if (slot->last_tick != tick)
+        steer_store32(&slot->last_tick, tick);
+    if (ends || !(meta & heard)) {
+        steer_session_transition(plane, vm, slot, meta, p);
+        meta = steer_load32(&slot->meta);
+    }
+    if (p->from_backend && p->tcp_flags & WIRE_TCP_ACK && !(meta & STEER_META_FIN_PEER) &&
+        slot->peer_edge != p->ack)
+        steer_store32(&slot->peer_edge, p->ack);
+}
+
+// ---- ageing -----------------------------------------------------------------------------------------
+
+// Closed sessions of the source are kept while it is hosted or drains: a clone made meanwhile holds copies
+// of their sockets, and once the entry is gone the source's RST would give the clone a second chance to
+// answer for a session that has ended. They count nowhere and make room when room is needed.
+STEER_INLINE bool steer_is_tombstone(uint64_t word, uint32_t owner)
+{
+    uint32_t source = steer_is_draining(word) ? steer_previous(word) : steer_owner(word);
+    return (steer_is_draining(word) || steer_is_hosting(word)) && owner == source;
+}
+
+STEER_INLINE uint32_t steer_session_timeout(const struct vm_record *vm, uint64_t word, uint32_t meta,
+                                            uint8_t protocol)
+{
+    const struct steer_timeouts *t = &vm->timeouts;
+    if (meta & STEER_META_CLOSED)
+        return steer_is_tombstone(word, steer_meta_owner(meta)) ? t->tombstone : t->linger;
+    if (meta & STEER_META_RESET)
+        return t->linger;
+    if (protocol == WIRE_PROTOCOL_ICMP || protocol == WIRE_PROTOCOL_ICMPV6)
+        return t->icmp;
+    if (protocol != WIRE_PROTOCOL_TCP)
+        return t->udp;
+    bool established = (meta & STEER_META_HEARD_VM) && (meta & STEER_META_HEARD_PEER) &&
+                       !(meta & (STEER_META_FIN_VM | STEER_META_FIN_PEER));
+    return established ? t->established : t->transitory;
+}
+
+struct steer_swept {
+    uint32_t live, closed, removed;
+};
+
+STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table table,
+                                   struct steer_slot *slot, uint32_t tick, struct steer_swept *swept)
+{
+    uint32_t meta = steer_load32(&slot->meta);
+    if (steer_meta_life(meta) != STEER_LIVE)
+        return;
+    struct vm_record *vm = steer_vm(plane, steer_key_vm(slot->address_id));
+    if (!vm)
+        return;
+    uint64_t word = steer_load64(&vm->steer);
+    bool is_session = steer_is_session_table(table);
+    uint32_t timeout = is_session ? steer_session_timeout(vm, word, meta, slot->protocol)
+                                  : vm->timeouts.handshake;
+    // A slot touched after `tick` was read looks younger than zero: signed.
+    if ((int32_t)(tick - steer_load32(&slot->last_tick)) >= (int32_t)timeout) {
+        bool removed = is_session ? steer_session_remove(plane, vm, table, slot, meta)
+                                  : steer_handshake_remove(plane, slot, meta);
+        swept->removed += removed ? 1 : 0;
+        return;
+    }
+    if (meta & STEER_META_CLOSED)
+        ++swept->closed;
+    else
+        ++swept->live;
+}
+
+// One line: for bpf_loop callbacks. False when there is no such line.
+STEER_INLINE bool steer_sweep_line(struct steer_plane *plane, enum steer_table table, uint32_t index,
+                                   struct steer_swept *swept)
+{
+    struct steer_line *line = steer_line(plane, table, index);
+    if (!line)
+        return false;
+    uint32_t tick = steer_tick(plane);
+    steer_sweep_slot(plane, table, &line->slot[0], tick, swept);
+    if (!steer_is_v6_table(table))
+        steer_sweep_slot(plane, table, &line->slot[1], tick, swept);
+    return true;
+}
+
+// `count` lines from `first`. User space may call it on mapped memory while packets flow.
+STEER_INLINE struct steer_swept steer_sweep(struct steer_plane *plane, enum steer_table table,
+                                            uint32_t first, uint32_t count)
+{
+    struct steer_swept swept = {0, 0, 0};
+    for (uint32_t i = 0; i < count && steer_sweep_line(plane, table, first + i, &swept); ++i)
+        ;
+    return swept;
+}
+
+#endif

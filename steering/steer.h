@@ -1,0 +1,344 @@
+// One packet's way: parse -> whose is it -> what is known -> decide -> remember. The model, the XDP and tc
+// programs and later DPDK run this same text; they differ in the hooks of slot.h, which they define before
+// including this file. A plane then carries out the verdict and counts its reason.
+//   uplinks without VMs behind them:  steer_from_network()
+//   VM ports, uplinks of hypervisors: steer_packet()
+#ifndef GODWIT_STEERING_STEER_H
+#define GODWIT_STEERING_STEER_H
+
+#include "steering/decide.h"
+#include "steering/parse.h"
+#include "steering/session.h"
+#include "steering/slot.h"
+#include "steering/table.h"
+
+struct steer_outcome {
+    struct steer_verdict verdict;
+    struct vm_record *vm; /* NULL when nobody's; else FORWARD means vm->backend[verdict.slot] */
+};
+
+// What is known about one packet: lookups go in, the decision and the memory operations read it.
+struct steer_case {
+    struct vm_record *vm;
+    const struct steer_packet *p;
+    struct steer_slot *session, *handshake, *chance;
+    uint32_t session_meta, handshake_meta, chance_meta;
+    uint32_t tick;
+    uint32_t wide; /* 1: the IPv6 tables */
+    struct steer_key key;
+    struct steer_facts facts;
+};
+
+STEER_INLINE enum steer_table steer_table_of(enum steer_table table_v4, uint32_t wide)
+{
+    return (enum steer_table)((uint32_t)table_v4 + wide);
+}
+
+STEER_INLINE struct steer_outcome steer_outcome(struct vm_record *vm, struct steer_verdict verdict)
+{
+    struct steer_outcome outcome = {verdict, vm};
+    return outcome;
+}
+STEER_INLINE struct steer_outcome steer_not_ours(void)
+{
+    return steer_outcome(NULL, steer_verdict(STEER_PASS, 0, STEER_KEEP, STEER_WHY_NOT_MANAGED));
+}
+
+// ICMP echo has one identifier; the side that asked owns the port it is put into, so that a VM's ping and
+// a ping of the VM with the same identifier are two sessions.
+STEER_INLINE void steer_key_of(struct steer_key *key, const struct steer_packet *p, uint32_t address_id)
+{
+    const uint32_t *peer = p->from_backend ? p->destination : p->source;
+    key->peer_be = peer[0];
+    key->peer_rest[0] = peer[1];
+    key->peer_rest[1] = peer[2];
+    key->peer_rest[2] = peer[3];
+    key->peer_port = p->from_backend ? p->destination_port : p->source_port;
+    key->vm_port = p->from_backend ? p->source_port : p->destination_port;
+    key->address_id = (uint16_t)address_id;
+    key->protocol = p->protocol;
+    key->reserved = 0;
+    if (p->kind == STEER_ECHO_REQUEST || p->kind == STEER_ECHO_REPLY) {
+        bool vm_asked = (p->kind == STEER_ECHO_REQUEST) == (p->from_backend != 0);
+        if (vm_asked)
+            key->peer_port = 0;
+        else
+            key->vm_port = 0;
+    }
+}
+
+// ---- what is known ------------------------------------------------------------------------------------
+
+STEER_INLINE uint8_t steer_session_record(uint32_t meta)
+{
+    if (meta & STEER_META_CLOSED)
+        return STEER_CLOSED;
+    return meta & STEER_META_RESET ? STEER_RESET : STEER_PRESENT;
+}
+
+// No session: is there a handshake, or a second chance?
+STEER_COLD void steer_look_for_newcomer(struct steer_plane *plane, struct steer_case *c)
+{
+    uint32_t timeout = c->vm->timeouts.handshake;
+    const struct steer_packet *p = c->p;
+    c->handshake = steer_handshake_find(plane, steer_table_of(STEER_HANDSHAKES4, c->wide), &c->key,
+                                        timeout, &c->handshake_meta);
+    c->chance = steer_handshake_find(plane, steer_table_of(STEER_CHANCES4, c->wide), &c->key, timeout,
+                                     &c->chance_meta);
+    if (c->chance) {
+        c->facts.chance = STEER_PRESENT;
+        c->facts.chance_owner = (uint8_t)steer_meta_owner(c->chance_meta);
+    }
+    if (!c->handshake)
+        return;
+    c->facts.handshake = STEER_PRESENT;
+    c->facts.handshake_owner = (uint8_t)steer_meta_owner(c->handshake_meta);
+    c->facts.proves_handshake = p->kind == STEER_SEGMENT && c->handshake_meta & STEER_META_NOTED &&
+                                p->tcp_flags & WIRE_TCP_ACK && p->ack == c->handshake->vm_edge + 1;
+    c->facts.ends_handshake = p->kind == STEER_RST && p->seq == c->handshake->peer_edge;
+}
+
+// ---- remember -----------------------------------------------------------------------------------------
+
+STEER_INLINE void steer_forget(struct steer_plane *plane, struct steer_case *c)
+{
+    if (c->handshake)
+        steer_handshake_remove(plane, c->handshake, c->handshake_meta);
+    if (c->chance)
+        steer_handshake_remove(plane, c->chance, c->chance_meta);
+}
+
+STEER_INLINE uint32_t steer_owner_bit(uint32_t slot)
+{
+    return (slot & 1u) << STEER_META_OWNER_SHIFT;
+}
+
+STEER_INLINE void steer_remember_session(struct steer_plane *plane, struct steer_case *c,
+                                         struct steer_verdict *v)
+{
+    const struct steer_packet *p = c->p;
+    struct steer_fresh fresh = {steer_owner_bit(v->slot), c->tick, 0, 0, 0, 0, 0};
+    bool proven = !p->from_backend;
+    // An acknowledgement in either direction says that both ends have spoken.
+    if (p->tcp_flags & WIRE_TCP_ACK)
+        fresh.state |= STEER_META_HEARD_VM | STEER_META_HEARD_PEER;
+    fresh.vm_edge = proven ? p->ack : p->seq;
+    fresh.peer_edge = proven ? p->seq : p->ack;
+    struct steer_slot *slot =
+        steer_session_pin(plane, c->vm, steer_table_of(STEER_SESSIONS4, c->wide), &c->key, &fresh);
+    if (!slot) {
+        v->why = fresh.result == STEER_FULL ? STEER_WHY_UNTRACKED : STEER_WHY_CONTENDED;
+        return;
+    }
+    uint32_t owner = steer_meta_owner(fresh.meta);
+    if (owner != v->slot) { /* another core was first: its owner counts */
+        if (p->from_backend)
+            *v = steer_fenced(STEER_WHY_FENCED);
+        v->slot = (uint8_t)owner;
+        return;
+    }
+    steer_session_track(plane, c->vm, slot, fresh.meta, p, c->tick);
+    steer_forget(plane, c);
+}
+
+STEER_INLINE void steer_remember_newcomer(struct steer_plane *plane, struct steer_case *c,
+                                          struct steer_verdict *v, enum steer_table table_v4)
+{
+    const struct steer_packet *p = c->p;
+    struct steer_fresh fresh = {steer_owner_bit(v->slot), c->tick, 0, p->seq + p->length, 0, 0, 0};
+    if (p->from_backend && p->kind == STEER_SYN_ACK) {
+        fresh.state |= STEER_META_NOTED;
+        fresh.vm_edge = p->seq;
+        fresh.peer_edge = p->ack;
+    }
+    struct steer_slot *slot =
+        steer_handshake_give(plane, c->vm, steer_table_of(table_v4, c->wide), &c->key, &fresh);
+    if (slot && v->action == STEER_FORWARD)
+        v->slot = (uint8_t)steer_meta_owner(fresh.meta);
+}
+
+STEER_INLINE void steer_note_syn_ack(struct steer_plane *plane, struct steer_case *c,
+                                     struct steer_verdict *v)
+{
+    if (!c->handshake) {
+        if (!c->chance)
+            steer_remember_newcomer(plane, c, v, STEER_HANDSHAKES4);
+        return;
+    }
+    steer_store32(&c->handshake->vm_edge, c->p->seq);
+    uint32_t noted = c->handshake_meta | STEER_META_NOTED;
+    if (noted != c->handshake_meta) /* lost to an eviction: nothing to note any more */
+        steer_cas32(&c->handshake->meta, c->handshake_meta, noted);
+}
+
+STEER_COLD void steer_remember(struct steer_plane *plane, struct steer_case *c, struct steer_verdict *v)
+{
+    enum steer_table sessions = steer_table_of(STEER_SESSIONS4, c->wide);
+    if ((v->memory == STEER_REOPEN || v->memory == STEER_REPIN) && c->session)
+        steer_session_remove(plane, c->vm, sessions, c->session, c->session_meta);
+    switch (v->memory) {
+    case STEER_PIN:
+    case STEER_REPIN:
+        steer_remember_session(plane, c, v);
+        break;
+    case STEER_GIVE:
+    case STEER_REOPEN:
+        steer_remember_newcomer(plane, c, v, STEER_HANDSHAKES4);
+        break;
+    case STEER_CHANCE:
+        steer_remember_newcomer(plane, c, v, STEER_CHANCES4);
+        break;
+    case STEER_NOTE:
+        steer_note_syn_ack(plane, c, v);
+        break;
+    case STEER_FORGET:
+        steer_forget(plane, c);
+        break;
+    }
+}
+
+// ---- one managed packet ---------------------------------------------------------------------------------
+
+// Only what is answered at once counts as a question: SYN, echo request, TCP data.
+STEER_INLINE void steer_measure_gap(const struct steer_case *c, const struct steer_verdict *v)
+{
+    if (!(c->facts.steer & (STEER_HOSTING | STEER_DRAINING)) || !steer_kind_has_session(c->p->kind))
+        return;
+    if (c->p->from_backend) {
+        if (v->action == STEER_PASS)
+            steer_answered(c->vm, c->facts.sender, c->tick);
+        return;
+    }
+    bool asks = c->p->kind == STEER_SYN || c->p->kind == STEER_ECHO_REQUEST ||
+                (c->p->kind == STEER_SEGMENT && c->p->length > 0);
+    if (asks && v->action == STEER_FORWARD)
+        steer_question(c->vm, v->slot, c->tick);
+}
+
+STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struct steer_case *c,
+                                                uint32_t address_id, uint32_t wide)
+{
+    c->wide = wide;
+    c->tick = steer_tick(plane);
+    c->session = c->handshake = c->chance = NULL;
+    if (steer_kind_has_session(c->p->kind)) {
+        steer_key_of(&c->key, c->p, address_id);
+        c->session = steer_find(plane, wide ? STEER_SESSIONS6 : STEER_SESSIONS4, &c->key, &c->session_meta);
+        if (c->session) {
+            c->facts.session = steer_session_record(c->session_meta);
+            c->facts.session_owner = (uint8_t)steer_meta_owner(c->session_meta);
+        } else {
+            steer_look_for_newcomer(plane, c);
+        }
+    }
+    struct steer_verdict v = steer_decide(&c->facts);
+    if (v.memory != STEER_KEEP)
+        steer_remember(plane, c, &v);
+    else if (c->session && v.why == STEER_WHY_SESSION)
+        steer_session_track(plane, c->vm, c->session, c->session_meta, c->p, c->tick);
+    steer_measure_gap(c, &v);
+    if (v.action == STEER_FORWARD && !steer_slot_present(c->facts.steer, v.slot))
+        v = steer_verdict(STEER_DROP, v.slot, STEER_KEEP, STEER_WHY_NO_BACKEND);
+    return v;
+}
+
+STEER_INLINE void steer_case_init(struct steer_case *c, struct vm_record *vm, const struct steer_packet *p,
+                                  uint32_t sender)
+{
+    __builtin_memset(c, 0, sizeof(*c));
+    c->vm = vm;
+    c->p = p;
+    c->facts.steer = steer_load64(&vm->steer);
+    c->facts.kind = p->kind;
+    c->facts.direction = p->from_backend ? STEER_FROM_BACKEND : STEER_FROM_NETWORK;
+    c->facts.sender = (uint8_t)sender;
+}
+
+// Nobody can use a frame that contradicts itself, whoever it is for.
+STEER_INLINE struct steer_outcome steer_no_address(const struct steer_packet *p)
+{
+    if (p->kind == STEER_TRUNCATED)
+        return steer_outcome(NULL, steer_verdict(STEER_DROP, 0, STEER_KEEP, STEER_WHY_TRUNCATED));
+    if (p->kind == STEER_BAD)
+        return steer_outcome(NULL, steer_verdict(STEER_DROP, 0, STEER_KEEP, STEER_WHY_BAD_HEADER));
+    if (p->kind == STEER_VLAN)
+        return steer_outcome(NULL, steer_verdict(STEER_PASS, 0, STEER_KEEP, STEER_WHY_VLAN_UNSUPPORTED));
+    return steer_not_ours();
+}
+
+// A unicast frame for another station, a router on the way say, is not yet at its destination.
+STEER_INLINE bool steer_is_for_vm(const struct vm_record *vm, const struct steer_packet *p)
+{
+    return (p->destination_mac[0] & 1) || wire_mac_equal(p->destination_mac, vm->mac) ||
+           wire_mac_equal(p->destination_mac, vm->backend[0].mac) ||
+           wire_mac_equal(p->destination_mac, vm->backend[1].mac);
+}
+
+// Towards a hosted address, wherever the frame came from.
+STEER_INLINE struct steer_outcome steer_from_network(struct steer_plane *plane, struct steer_packet *p)
+{
+    struct steer_case c;
+    p->from_backend = 0;
+    if (p->family == 0)
+        return steer_no_address(p);
+    const uint32_t *of = p->kind == STEER_ARP_ANNOUNCE && p->source[0] ? p->source : p->destination;
+    if (p->kind == STEER_ND_ANNOUNCE)
+        of = p->source;
+    const struct steer_address *address = steer_hosted(plane, p->family, of);
+    if (!address)
+        return steer_not_ours();
+    struct vm_record *vm = steer_vm(plane, address->vm);
+    if (!vm || !(steer_load64(&vm->steer) & STEER_VALID) || !steer_is_for_vm(vm, p))
+        return steer_not_ours();
+    steer_case_init(&c, vm, p, 0);
+    struct steer_verdict v = p->family == 4 ? steer_managed(plane, &c, address->address_id, 0)
+                                            : steer_managed(plane, &c, address->address_id, 1);
+    return steer_outcome(vm, v);
+}
+
+// Announcements and housekeeping may carry no address of the VM at all; their rule is the kind alone.
+STEER_INLINE bool steer_kind_has_source(uint32_t kind)
+{
+    return kind != STEER_ARP_ANNOUNCE && kind != STEER_ND_PROBE && kind != STEER_HOUSEKEEPING;
+}
+
+// From a managed VM: may it say this? PASS means that it may leave.
+STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, struct steer_packet *p,
+                                                     const struct steer_identity *sender)
+{
+    struct steer_case c;
+    p->from_backend = 1;
+    struct vm_record *vm = steer_vm(plane, sender->vm);
+    if (!vm || !(steer_load64(&vm->steer) & STEER_VALID))
+        return steer_not_ours();
+    steer_case_init(&c, vm, p, sender->slot);
+    const struct steer_address *address =
+        p->family ? steer_hosted(plane, p->family, p->source) : NULL;
+    if (address && address->vm != sender->vm)
+        return steer_outcome(vm, steer_fenced(STEER_WHY_SPOOFED_SOURCE));
+    // Its other addresses, temporary or link-local, are not steered; but an inactive backend is silent.
+    bool steered = address || p->kind == STEER_VLAN || p->kind == STEER_TRUNCATED || p->kind == STEER_BAD ||
+                   p->kind == STEER_ND_ADVERT || p->kind == STEER_ND_ANNOUNCE ||
+                   !steer_kind_has_source(p->kind);
+    if (!steered && steer_slot_active(c.facts.steer, sender->slot))
+        return steer_outcome(vm, steer_allowed(&c.facts, STEER_KEEP, STEER_WHY_NOT_MANAGED));
+    uint32_t address_id = address ? address->address_id : 0;
+    struct steer_verdict v = p->family == 6 ? steer_managed(plane, &c, address_id, 1)
+                                            : steer_managed(plane, &c, address_id, 0);
+    return steer_outcome(vm, v);
+}
+
+// Both halves: what a managed VM may send, and then, if it is for a hosted address, who gets it.
+STEER_INLINE struct steer_outcome steer_packet(struct steer_plane *plane, struct steer_packet *p)
+{
+    const struct steer_identity *sender = steer_sender(plane, p->source_mac);
+    if (!sender)
+        return steer_from_network(plane, p);
+    struct steer_outcome out = steer_from_backend(plane, p, sender);
+    if (out.verdict.action != STEER_PASS || p->family == 0)
+        return out;
+    struct steer_outcome in = steer_from_network(plane, p);
+    return in.vm ? in : out;
+}
+
+#endif

@@ -1,0 +1,105 @@
+// Wire formats as byte offsets and numbers. Own definitions, because linux/ip.h and netinet/in.h cannot
+// meet in one C++ file. Loads are made of bytes: they are unaligned-safe, and clang joins them into one
+// load and a byte swap. Sources: RFC 791, 8200, 9293, 768, 792, 4443, 826, 903, 4861, IEEE 802.1Q.
+#ifndef GODWIT_STEERING_WIRE_H
+#define GODWIT_STEERING_WIRE_H
+
+#include "steering/types.h"
+
+enum {
+    WIRE_ETH_BYTES = 14,
+    WIRE_ARP_BYTES = 28,
+    WIRE_IPV4_BYTES = 20,
+    WIRE_IPV6_BYTES = 40,
+    WIRE_TCP_BYTES = 20,
+    WIRE_UDP_BYTES = 8,
+    WIRE_ICMP_BYTES = 8,
+    WIRE_ND_BYTES = 24, /* NS and NA without options */
+
+    WIRE_ETHERTYPE_IPV4 = 0x0800,
+    WIRE_ETHERTYPE_ARP = 0x0806,
+    WIRE_ETHERTYPE_RARP = 0x8035,
+    WIRE_ETHERTYPE_IPV6 = 0x86dd,
+    WIRE_ETHERTYPE_VLAN = 0x8100,
+    WIRE_ETHERTYPE_QINQ = 0x88a8,
+
+    WIRE_PROTOCOL_HOP_BY_HOP = 0,
+    WIRE_PROTOCOL_ICMP = 1,
+    WIRE_PROTOCOL_IGMP = 2,
+    WIRE_PROTOCOL_TCP = 6,
+    WIRE_PROTOCOL_UDP = 17,
+    WIRE_PROTOCOL_ROUTING = 43,
+    WIRE_PROTOCOL_FRAGMENT = 44,
+    WIRE_PROTOCOL_AH = 51,
+    WIRE_PROTOCOL_ICMPV6 = 58,
+    WIRE_PROTOCOL_DESTINATION = 60,
+    WIRE_PROTOCOL_MOBILITY = 135,
+
+    WIRE_TCP_FIN = 0x01,
+    WIRE_TCP_SYN = 0x02,
+    WIRE_TCP_RST = 0x04,
+    WIRE_TCP_PSH = 0x08,
+    WIRE_TCP_ACK = 0x10,
+
+    WIRE_ARP_REQUEST = 1,
+    WIRE_ARP_REPLY = 2,
+
+    WIRE_ICMP_ECHO_REPLY = 0,
+    WIRE_ICMP_UNREACHABLE = 3,
+    WIRE_ICMP_SOURCE_QUENCH = 4,
+    WIRE_ICMP_REDIRECT = 5,
+    WIRE_ICMP_ECHO_REQUEST = 8,
+    WIRE_ICMP_TIME_EXCEEDED = 11,
+    WIRE_ICMP_PARAMETER = 12,
+
+    WIRE_ICMPV6_ERROR_MAX = 127, /* types below 128 are errors, RFC 4443 section 2.1 */
+    WIRE_ICMPV6_ECHO_REQUEST = 128,
+    WIRE_ICMPV6_ECHO_REPLY = 129,
+    WIRE_ICMPV6_MLD_QUERY = 130,
+    WIRE_ICMPV6_MLD_DONE = 132,
+    WIRE_ICMPV6_ROUTER_SOLICIT = 133,
+    WIRE_ICMPV6_ROUTER_ADVERT = 134,
+    WIRE_ICMPV6_NEIGHBOUR_SOLICIT = 135,
+    WIRE_ICMPV6_NEIGHBOUR_ADVERT = 136,
+    WIRE_ICMPV6_REDIRECT = 137,
+    WIRE_ICMPV6_MLD2_REPORT = 143,
+
+    WIRE_ND_SOLICITED = 0x40, /* first flag byte of an NA */
+    WIRE_ND_OVERRIDE = 0x20,
+    WIRE_ND_OPTION_TARGET_MAC = 2,
+
+    WIRE_DHCP_CLIENT_PORT = 68,
+    WIRE_DHCP_SERVER_PORT = 67,
+    WIRE_DHCPV6_CLIENT_PORT = 546,
+    WIRE_DHCPV6_SERVER_PORT = 547
+};
+
+STEER_INLINE uint16_t wire_load16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+STEER_INLINE uint32_t wire_load32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | (uint32_t)p[3];
+}
+// Network order kept: addresses are compared and hashed as they lie.
+STEER_INLINE uint32_t wire_load32_be(const uint8_t *p)
+{
+    uint32_t value;
+    __builtin_memcpy(&value, p, 4);
+    return value;
+}
+STEER_INLINE void wire_store16(uint8_t *p, uint16_t value)
+{
+    p[0] = (uint8_t)(value >> 8);
+    p[1] = (uint8_t)value;
+}
+STEER_INLINE void wire_store32(uint8_t *p, uint32_t value)
+{
+    wire_store16(p, (uint16_t)(value >> 16));
+    wire_store16(p + 2, (uint16_t)value);
+}
+STEER_INLINE bool wire_mac_equal(const uint8_t *a, const uint8_t *b)
+{
+    return (((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) |
+             (a[5] ^ b[5])) == 0);
+}
+
+#endif
