@@ -30,6 +30,7 @@ struct FieldError {
     std::string message;  // says what is wrong and what to write instead
     int line = 0;
     int column = 0;
+    bool at_key = false;  // the key is at fault (unknown, misspelt), not its value
 };
 
 struct Error {
@@ -39,6 +40,8 @@ struct Error {
     // Stable problem slug of RFC 9457 `type` ("vm-busy"); empty means the fault's general slug.
     std::string slug = {};
     std::vector<FieldError> fields = {};
+    std::string instance = {};                   // RFC 9457: the resource meant, "/v1/jobs/j-1"
+    std::vector<std::string> next_actions = {};  // what a person can do now, one command each
 
     // Puts what the caller was doing in front: "outer: doing".
     Error within(std::string_view outer) &&;

@@ -6,7 +6,8 @@
 //     BOOST_DESCRIBE_STRUCT(Port, (), (name, vlan, role))
 //
 // A member absent from the document keeps its default unless kRequired names it. Enumerators are
-// written with '-' for '_' ("needs_attention" <-> "needs-attention"). A std::optional that is empty
+// written with '-' for '_' and without an '_' at the end ("needs_attention" <-> "needs-attention",
+// `delete_` <-> "delete"). A std::optional that is empty
 // is left out when writing; null reads as empty.
 #pragma once
 
@@ -50,6 +51,8 @@ std::string_view kind_name(const bj::value& value);      // "a string", "a list"
 std::string nearest_name(std::string_view wanted, const std::vector<std::string_view>& known);
 void complain_unknown_key(ReadContext& context, std::string_view key,
                           const std::vector<std::string_view>& known);
+// RFC 8259 text; trailing characters, bad UTF-8 and nesting over 32 are refused (malformed-json) with
+// their line and column.
 Result<bj::value> parse(std::string_view text, std::string_view doing);
 
 template <typename E>
@@ -209,7 +212,7 @@ void read(const bj::value& from, T& to, ReadContext& context) {
         if (from.is_string())
             to = std::string(from.get_string());
         else
-            context.complain("is " + std::string(kind_name(from)) + ", expected a string");
+            context.complain("is " + std::string(kind_name(from)) + ", expected a string (quote it)");
     } else if constexpr (detail::IsOptional<T>::value) {
         if (from.is_null()) {
             to.reset();

@@ -19,7 +19,8 @@ public:
     Client(boost::asio::any_io_executor executor, std::string server, std::string token);
     ~Client();
 
-    // The answer, whatever its status. Transport failures: connect refused or unreachable -> Lost,
+    // request.path is what goes on the wire: encoded, with its query. The answer comes back whatever
+    // its status. Transport failures: connect refused or unreachable -> Lost,
     // deadline passed or connection cut -> Retry (the outcome is unknown).
     Task<Response> send(Request request, std::chrono::milliseconds deadline);
 

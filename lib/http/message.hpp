@@ -29,6 +29,7 @@ struct Request {
     std::map<std::string, std::string> params;  // from the route's pattern: {"vm": "web-1"}
     std::string principal;  // who asks, set by the server's authenticator; empty if nobody
     std::string role;       // "viewer", "operator", "netadmin", "admin"; "" if nobody
+    std::string peer;       // "10.0.0.9:51514", or "unix:1000" with the caller's uid (SO_PEERCRED)
 
     std::optional<std::string_view> header(std::string_view lower_case_name) const;
     std::string query_or(const std::string& name, std::string fallback) const;
@@ -43,6 +44,8 @@ struct Event {
 
 // Where a streaming route writes its events. send() suspends while the peer is slow, and fails with
 // Lost when the peer is gone; returning from the route's coroutine ends the stream.
+// One send at a time. When the peer goes or the server stops, the route's coroutine is cancelled:
+// what it awaits ends with operation_aborted, which it need not catch.
 class EventSink {
 public:
     virtual ~EventSink() = default;
@@ -63,8 +66,12 @@ template <typename T>
 Response json_response(int status, const T& body) {
     return json_response(status, json::to_json(body));
 }
-// RFC 9457 problem details; the status comes from the fault (and slug), the fields go to `errors`.
+// RFC 9457 problem details (application/problem+json). type is "urn:godwit:problem:SLUG", `errors`
+// holds the fields, `next_actions` and `instance` are there when the error has them.
 Response problem_response(const Error& error);
+// By slug where a slug has its own status (malformed-json 400, invalid-document 422, ...; the table
+// is in message.cpp), else by fault: Rejected 400, Denied 403, Missing 404, Conflict 409,
+// Corrupt 500, Lost 502, Retry 503.
 int status_of(const Error& error);
 // The reverse, for clients: an answer that is not 2xx as an Error, its slug and fields kept.
 // 409 -> Conflict, 404 -> Missing, 401/403 -> Denied, other 4xx -> Rejected, 5xx/429 -> Retry.

@@ -16,12 +16,13 @@ namespace godwit::http {
 using Handler = std::function<boost::asio::awaitable<Response>(Request)>;
 
 // Role needed for a route. A caller's role includes the ones before it:
-// open < viewer < operator_ < netadmin < admin; `peer` is another Godwit program.
+// open < viewer < operator_ < netadmin < admin < peer; `peer` is another Godwit program.
 enum class Access { open, viewer, operator_, netadmin, admin, peer };
 
 struct Route {
     std::string method;   // "GET"
-    // "/v1/vms/{vm}:migrate": {name} matches one segment, up to '/' or to a literal ":verb".
+    // "/v1/vms/{vm}:migrate": {name} matches one segment, up to '/' or to a literal ":verb"; a ':'
+    // inside a value comes percent-encoded. A HEAD request is answered by the GET route.
     std::string pattern;
     Access access;
     Handler handler;
@@ -42,6 +43,11 @@ struct ServerLimits {
     std::size_t connections = 4096;
 };
 
+// One execution context thread (or a strand): handlers and the server's own work run on `executor`
+// one at a time. An exception that leaves a handler is answered 500 `internal-error` and logged;
+// everything else the server refuses by itself is a problem too: 400 malformed-request,
+// 401 unauthenticated, 403 forbidden, 404 unknown-path, 405 method-not-allowed (with Allow),
+// 408 request-timeout, 413 body-too-large, 431 headers-too-large, 503 too-many-connections.
 class Server {
 public:
     Server(boost::asio::any_io_executor executor, std::vector<Route> routes,
