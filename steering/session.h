@@ -158,10 +158,6 @@ STEER_INLINE uint32_t steer_session_timeout(const struct vm_record *vm, uint64_t
     return established ? t->established : t->transitory;
 }
 
-struct steer_swept {
-    uint32_t live, closed, removed;
-};
-
 STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table table,
                                    struct steer_slot *slot, uint32_t tick, struct steer_swept *swept)
 {

@@ -83,6 +83,10 @@ struct steer_key {
 };
 _Static_assert(offsetof(struct steer_key, protocol) == offsetof(struct steer_slot, protocol), "one order");
 
+struct steer_swept { /* what a sweep saw; every count is slots */
+    uint32_t live, closed, removed;
+};
+
 STEER_INLINE uint32_t steer_meta_owner(uint32_t meta) { return meta >> STEER_META_OWNER_SHIFT & 1u; }
 STEER_INLINE uint32_t steer_meta_life(uint32_t meta) { return meta & STEER_LIFE_MASK; }
 STEER_INLINE uint32_t steer_meta_generation(uint32_t meta)

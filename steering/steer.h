@@ -332,13 +332,14 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
 STEER_INLINE struct steer_outcome steer_packet(struct steer_plane *plane, struct steer_packet *p)
 {
     const struct steer_identity *sender = steer_sender(plane, p->source_mac);
-    if (!sender)
-        return steer_from_network(plane, p);
-    struct steer_outcome out = steer_from_backend(plane, p, sender);
-    if (out.verdict.action != STEER_PASS || p->family == 0)
-        return out;
+    struct steer_outcome out = steer_not_ours();
+    if (sender) {
+        out = steer_from_backend(plane, p, sender);
+        if (out.verdict.action != STEER_PASS || p->family == 0)
+            return out;
+    }
     struct steer_outcome in = steer_from_network(plane, p);
-    return in.vm ? in : out;
+    return in.vm || !sender ? in : out;
 }
 
 #endif

@@ -1,0 +1,35 @@
+// The steering text over plain memory with a stepped clock: the plane that the property test and the
+// unit tests drive, and the reference for the others.
+#pragma once
+
+#include <memory>
+
+#include "tests/packet/plane.hpp"
+
+struct steer_plane;
+
+namespace godwit::test {
+
+class ModelPlane final : public Plane {
+  public:
+    explicit ModelPlane(TableSizes sizes = {}, std::uint32_t seed = 1);
+    ~ModelPlane() override;
+
+    void manage(const ManagedVm& vm) override;
+    Outcome send(Port from, const Bytes& frame) override;
+    vm_record& record(std::uint16_t vm) override;
+    std::span<steer_line> lines(steer_table table) override;
+    std::uint64_t reason(steer_why why) override;
+    steer_swept sweep() override;
+    unsigned drained_events() override;
+    std::uint32_t ticks_per_s() const override { return kTicksPerSecond; }
+    void advance_s(std::uint32_t seconds) override;
+    void advance_ticks(std::uint32_t ticks);
+
+    static constexpr std::uint32_t kTicksPerSecond = 250;
+
+  private:
+    std::unique_ptr<steer_plane> memory_;
+};
+
+}  // namespace godwit::test
