@@ -4,7 +4,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lib/json.hpp"
@@ -14,7 +16,9 @@ namespace godwit::config {
 // A YAML document as JSON, plus the place of every node by JSON pointer ("" is the root).
 struct Document {
     json::bj::value value;
-    std::map<std::string, std::pair<int, int>> places;  // pointer -> line, column (1-based)
+    // Pointer -> line, column (1-based): of each node's value, and of each mapping's keys.
+    std::map<std::string, std::pair<int, int>> places;
+    std::map<std::string, std::pair<int, int>> key_places;
 };
 
 Result<Document> parse_yaml(std::string_view text, const std::string& file);
