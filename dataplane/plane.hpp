@@ -1,0 +1,120 @@
+// What godwit-switch needs of a plane: memory it can look into and a few acts. The rules of steering are
+// not here; both sides include steering/. Every plane maps its tables, so reading sessions or counters
+// costs no system call per entry, and the flip is one store into a mapped record.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "steering/slot.h"
+#include "steering/types.h"
+
+#include "lib/error.hpp"
+
+namespace godwit::dataplane {
+
+using Mac = std::array<std::uint8_t, 6>;
+
+// An address in network order; IPv4 uses word 0, the others are 0.
+struct HostedAddress {
+    std::uint32_t family = 4;  // 4 or 6
+    std::array<std::uint32_t, 4> words_be{};
+    auto operator<=>(const HostedAddress&) const = default;
+};
+
+enum class PortRole { uplink, vm };
+
+struct PortSetup {
+    std::string name;
+    std::string interface;
+    PortRole role = PortRole::uplink;
+};
+
+struct PortState {
+    std::string name, interface;
+    PortRole role = PortRole::uplink;
+    std::uint32_t ifindex = 0;
+    bool up = false;
+    std::string program;  // "xdp", "tcx", "clsact"
+    std::uint64_t packets = 0, drops = 0;
+};
+
+struct TableSizes {       // capacity in sessions; the plane rounds up to lines
+    std::uint32_t sessions_v4 = 1 << 20;
+    std::uint32_t sessions_v6 = 1 << 17;
+    std::uint32_t handshakes = 1 << 16;
+};
+
+// One backend of a VM as the plane sees it. ifindex 0: the slot is empty.
+struct BackendSetup {
+    std::uint32_t ifindex = 0;
+    Mac mac{};
+};
+
+// Everything about a VM but its steer word.
+struct VmSetup {
+    Mac mac{};
+    std::vector<HostedAddress> addresses;  // at most STEER_ADDRESSES_PER_VM; index i has id vm * 8 + i
+    std::array<BackendSetup, STEER_SLOTS> backends{};
+};
+
+class Plane {
+public:
+    virtual ~Plane() = default;
+
+    // Programs and tables of an earlier process were found running and taken over.
+    virtual bool adopted() const = 0;
+    virtual std::vector<PortState> ports() = 0;
+
+    // Makes the plane's lookups (identity, hosted addresses) and the record's backends, MAC and timeouts
+    // equal to `setup`; entries of `vm` that setup does not name any more are removed. Does not touch the
+    // steer word: the caller stores that last. Order inside: rules first, removals last.
+    virtual Result<void> set_vm(std::uint16_t vm, const VmSetup& setup) = 0;
+    // Clears the steer word, the lookups, the sessions and the counters of `vm`.
+    virtual Result<void> clear_vm(std::uint16_t vm) = 0;
+
+    // Mapped memory, valid while the plane lives.
+    virtual vm_record& record(std::uint16_t vm) = 0;
+    virtual std::span<steer_line> lines(steer_table table) = 0;
+    virtual const steer_config& config() = 0;
+
+    // Every program that began before this call has ended when it returns (an RCU grace period).
+    virtual Result<void> grace_period() = 0;
+
+    // Ages `lines` lines of every table from a cursor the plane keeps; runs to its end even if this
+    // process is killed.
+    virtual Result<steer_swept> sweep(std::uint32_t lines) = 0;
+
+    virtual std::uint32_t tick() = 0;             // now, in the plane's unit
+    virtual std::uint32_t ticks_per_second() const = 0;
+    virtual std::uint64_t reason(steer_why why) = 0;         // packets so far, all cores
+    struct BackendCounters {
+        std::uint64_t packets_to = 0, packets_from = 0, fenced = 0;
+    };
+    virtual BackendCounters counters(std::uint16_t vm, std::uint32_t slot) = 0;
+
+    // Which VM's previous owner reached zero sessions and handshakes, and in which epoch. `on_drained`
+    // is called from poll_events(), which the caller runs when events_fd() is readable.
+    struct Drained {
+        std::uint16_t vm;
+        std::uint32_t epoch;
+    };
+    virtual int events_fd() = 0;
+    virtual void poll_events(const std::function<void(const Drained&)>& on_drained) = 0;
+
+    // The peer of a reset session is answered with an RST to whatever it sends next (its own numbers, so
+    // that it is accepted). Marks all TCP sessions of `slot`, closes them, and returns how many; others
+    // are dropped and counted apart.
+    struct ResetCount {
+        std::uint64_t reset = 0, dropped = 0;
+    };
+    virtual Result<ResetCount> reset_sessions(std::uint16_t vm, std::uint32_t slot) = 0;
+};
+
+}  // namespace godwit::dataplane
