@@ -108,13 +108,15 @@ public:
     virtual int events_fd() = 0;
     virtual void poll_events(const std::function<void(const Drained&)>& on_drained) = 0;
 
-    // The peer of a reset session is answered with an RST to whatever it sends next (its own numbers, so
-    // that it is accepted). Marks all TCP sessions of `slot`, closes them, and returns how many; others
-    // are dropped and counted apart.
+    // Ends every session and handshake of `slot`, with exact counters, in one go that a kill cannot
+    // interrupt. Tell::peers: whatever the peer of one of its TCP sessions sends next is answered with an
+    // RST made of its own numbers, so that it is accepted; counted as `reset`. The others, and with
+    // Tell::nobody all, are just forgotten and counted as `dropped`.
+    enum class Tell { peers, nobody };
     struct ResetCount {
         std::uint64_t reset = 0, dropped = 0;
     };
-    virtual Result<ResetCount> reset_sessions(std::uint16_t vm, std::uint32_t slot) = 0;
+    virtual Result<ResetCount> end_sessions(std::uint16_t vm, std::uint32_t slot, Tell tell) = 0;
 };
 
 }  // namespace godwit::dataplane
