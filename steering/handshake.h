@@ -10,6 +10,13 @@
 
 enum { STEER_SET_LINES = 4 };
 
+// A record as it was seen; `meta` 0 when there is none.
+struct steer_newcomer {
+    uint32_t meta;
+    uint32_t vm_edge;   /* the SYN-ACK's sequence number, when NOTED */
+    uint32_t peer_edge; /* the sequence number behind the peer's SYN */
+};
+
 STEER_INLINE uint32_t steer_set_of(const struct steer_config *config, enum steer_table table,
                                    const struct steer_key *key)
 {
@@ -18,105 +25,166 @@ STEER_INLINE uint32_t steer_set_of(const struct steer_config *config, enum steer
 }
 
 // Frees the record and takes it off its VM's count. False: changed meanwhile.
-STEER_COLD bool steer_handshake_remove(struct steer_plane *plane, struct steer_slot *slot, uint32_t meta)
+STEER_INLINE bool steer_handshake_free(struct steer_plane *plane, struct steer_slot *slot, uint32_t meta,
+                                       uint32_t new_life)
 {
     struct vm_record *vm = steer_vm(plane, steer_key_vm(slot->address_id));
-    if (steer_cas32(&slot->meta, meta, steer_meta_next_generation(meta) | STEER_EMPTY) != meta)
+    if (steer_cas32(&slot->meta, meta, steer_meta_next_generation(meta) | new_life) != meta)
         return false;
     if (vm)
         steer_handshake_down(plane, vm, steer_meta_owner(meta));
     return true;
 }
 
-// The record of `key`, or NULL. An expired one is freed on sight, so that it does not wait for the sweep.
-STEER_COLD struct steer_slot *steer_handshake_find(struct steer_plane *plane, enum steer_table table,
-                                                   const struct steer_key *key, uint32_t timeout,
-                                                   uint32_t *meta)
+// Where the record of `key` is: the index of its line, or STEER_NOWHERE. An expired one is freed on sight,
+// so that it does not wait for the sweep.
+STEER_COLD uint32_t steer_handshake_find(struct steer_plane *plane, enum steer_table table,
+                                         const struct steer_key *key, uint32_t timeout,
+                                         struct steer_newcomer *found)
 {
+    uint32_t meta;
+    if (!plane || !key || !found || table >= STEER_TABLES)
+        return STEER_NOWHERE;
     uint32_t set = steer_set_of(steer_config(plane), table, key);
+    found->meta = 0;
     for (uint32_t i = 0; i < STEER_SET_LINES; ++i) {
         struct steer_line *line = steer_line(plane, table, set + i);
         if (!line)
-            return NULL;
-        struct steer_slot *slot = steer_line_find(line, key, steer_is_v6_table(table), meta);
+            return STEER_NOWHERE;
+        struct steer_slot *slot = steer_line_find(line, key, steer_is_v6_table(table), &meta);
         if (!slot)
             continue;
-        if (steer_tick(plane) - slot->last_tick < timeout)
-            return slot;
-        steer_handshake_remove(plane, slot, *meta);
-        return NULL;
+        if (steer_tick(plane) - slot->last_tick >= timeout) {
+            steer_handshake_free(plane, slot, meta, STEER_EMPTY);
+            return STEER_NOWHERE;
+        }
+        found->meta = meta;
+        found->vm_edge = steer_load32(&slot->vm_edge);
+        found->peer_edge = steer_load32(&slot->peer_edge);
+        return set + i;
     }
-    return NULL;
+    return STEER_NOWHERE;
+}
+
+// It is over: the record of `key` goes, if it still is the one that had `meta`.
+STEER_COLD uint32_t steer_handshake_forget(struct steer_plane *plane, enum steer_table table,
+                                           const struct steer_key *key, uint32_t expected)
+{
+    struct steer_newcomer found;
+    uint32_t meta;
+    if (!plane || !key || table >= STEER_TABLES)
+        return 0;
+    uint32_t index = steer_handshake_find(plane, table, key, 0xffffffffu, &found);
+    struct steer_line *line = steer_line(plane, table, index);
+    struct steer_slot *slot = line ? steer_line_find(line, key, steer_is_v6_table(table), &meta) : NULL;
+    if (!slot || steer_meta_generation(meta ^ expected))
+        return 0;
+    return steer_handshake_free(plane, slot, meta, STEER_EMPTY) ? 1 : 0;
+}
+
+// The VM has sent its SYN-ACK: remember the number that proves that the peer has seen it.
+STEER_COLD uint32_t steer_handshake_note(struct steer_plane *plane, enum steer_table table,
+                                         const struct steer_key *key, uint32_t syn_ack_seq)
+{
+    struct steer_newcomer found;
+    uint32_t meta;
+    if (!plane || !key || table >= STEER_TABLES)
+        return 0;
+    uint32_t index = steer_handshake_find(plane, table, key, 0xffffffffu, &found);
+    struct steer_line *line = steer_line(plane, table, index);
+    struct steer_slot *slot = line ? steer_line_find(line, key, steer_is_v6_table(table), &meta) : NULL;
+    if (!slot)
+        return 0;
+    steer_store32(&slot->vm_edge, syn_ack_seq);
+    if (!(meta & STEER_META_NOTED)) /* a CAS lost to an eviction: nothing to note any more */
+        steer_cas32(&slot->meta, meta, meta | STEER_META_NOTED);
+    return 1;
 }
 
 // Handshakes make room only among records of the same VM and backend: a flood of newcomers for the new
 // owner then cannot push out what the draining one was given. A second chance may push out any.
 STEER_INLINE bool steer_may_evict(enum steer_table table, const struct steer_slot *victim, uint32_t meta,
-                                  const struct steer_key *key, const struct steer_fresh *fresh)
+                                  const struct steer_key *key, uint32_t state)
 {
     if (table == STEER_CHANCES4 || table == STEER_CHANCES6)
         return true;
-    return ((meta ^ fresh->state) & STEER_META_OWNER) == 0 &&
+    return ((meta ^ state) & STEER_META_OWNER) == 0 &&
            steer_key_vm(victim->address_id) == steer_key_vm(key->address_id);
 }
 
-STEER_COLD struct steer_slot *steer_handshake_claim(struct steer_plane *plane, enum steer_table table,
-                                                    const struct steer_key *key,
-                                                    const struct steer_fresh *fresh, uint32_t *busy)
+// The place to take: line * 2 + half. An empty one, else the oldest that may be evicted.
+STEER_COLD uint32_t steer_handshake_place(struct steer_plane *plane, enum steer_table table,
+                                          const struct steer_key *key, uint32_t state, uint32_t tick)
 {
+    uint32_t oldest_age = 0, oldest = STEER_NOWHERE;
+    if (!plane || !key || table >= STEER_TABLES)
+        return STEER_NOWHERE;
     uint32_t set = steer_set_of(steer_config(plane), table, key);
-    uint32_t wide = steer_is_v6_table(table);
-    uint32_t oldest_age = 0, oldest_meta = 0;
-    struct steer_slot *oldest = NULL;
-    for (uint32_t i = 0; i < STEER_SET_LINES; ++i) {
-        struct steer_line *line = steer_line(plane, table, set + i);
+    uint32_t halves = steer_is_v6_table(table) ? 1 : 2;
+    for (uint32_t i = 0; i < STEER_SET_LINES * halves; ++i) {
+        uint32_t place = halves == 2 ? set * 2 + i : (set + i) * 2;
+        struct steer_line *line = steer_line(plane, table, place / 2);
         if (!line)
-            return NULL;
-        struct steer_slot *empty = steer_claim_empty(line, wide, busy);
-        if (empty)
-            return empty;
-        for (uint32_t j = 0; j < (wide ? 1u : 2u); ++j) {
-            struct steer_slot *slot = &line->slot[j];
-            uint32_t meta = steer_load32(&slot->meta);
-            uint32_t age = fresh->tick - slot->last_tick;
-            if (steer_meta_life(meta) == STEER_LIVE && (!oldest || age > oldest_age) &&
-                steer_may_evict(table, slot, meta, key, fresh)) {
-                oldest = slot;
-                oldest_age = age;
-                oldest_meta = meta;
-            }
+            return STEER_NOWHERE;
+        struct steer_slot *slot = &line->slot[place & 1];
+        uint32_t meta = steer_load32(&slot->meta);
+        if (steer_meta_life(meta) == STEER_EMPTY)
+            return place;
+        // Plus one, so that a first candidate of age 0 still is one.
+        uint32_t age = tick - steer_load32(&slot->last_tick) + 1;
+        if (steer_meta_life(meta) == STEER_LIVE && age > oldest_age &&
+            steer_may_evict(table, slot, meta, key, state)) {
+            oldest = place;
+            oldest_age = age;
         }
     }
-    if (!oldest)
-        return NULL;
-    struct vm_record *vm = steer_vm(plane, steer_key_vm(oldest->address_id));
-    *busy = steer_meta_next_generation(oldest_meta) | STEER_BUSY;
-    if (steer_cas32(&oldest->meta, oldest_meta, *busy) != oldest_meta)
-        return NULL;
-    if (vm)
-        steer_handshake_down(plane, vm, steer_meta_owner(oldest_meta));
     return oldest;
 }
 
-// Remembers who was given this newcomer, once: the record that is there first wins. NULL when there is
-// no room or the set is busy; the packet goes its way all the same.
-STEER_COLD struct steer_slot *steer_handshake_give(struct steer_plane *plane, struct vm_record *vm,
-                                                   enum steer_table table, const struct steer_key *key,
-                                                   struct steer_fresh *fresh)
+// Takes the place, EMPTY or LIVE -> BUSY; an evicted record is taken off its count.
+STEER_INLINE struct steer_slot *steer_handshake_claim(struct steer_plane *plane, enum steer_table table,
+                                                      uint32_t place, struct steer_claim *claim)
 {
-    struct steer_line *first = steer_line(plane, table, steer_set_of(steer_config(plane), table, key));
-    uint32_t busy = 0;
-    if (!first || !steer_lock(first))
+    claim->line = steer_line(plane, table, place / 2);
+    if (!claim->line)
         return NULL;
-    struct steer_slot *slot =
-        steer_handshake_find(plane, table, key, vm->timeouts.handshake, &fresh->meta);
-    if (!slot && (slot = steer_handshake_claim(plane, table, key, fresh, &busy))) {
-        // Counted before it is visible: who removes it must find it counted.
-        steer_handshake_up(vm, fresh->state >> STEER_META_OWNER_SHIFT);
-        steer_fill(slot, steer_is_v6_table(table), key, fresh, busy);
+    struct steer_slot *slot = &claim->line->slot[place & 1];
+    uint32_t meta = steer_load32(&slot->meta);
+    claim->busy = steer_meta_next_generation(meta) | STEER_BUSY;
+    if (steer_meta_life(meta) == STEER_LIVE)
+        return steer_handshake_free(plane, slot, meta, STEER_BUSY) ? slot : NULL;
+    if (steer_meta_life(meta) != STEER_EMPTY || steer_cas32(&slot->meta, meta, claim->busy) != meta)
+        return NULL;
+    return slot;
+}
+
+// Remembers who was given this newcomer, once: the record that is there first wins, `fresh->meta` is its
+// meta. False when there is no room or the set is busy; the packet goes its way all the same.
+STEER_COLD uint32_t steer_handshake_give(struct steer_plane *plane, enum steer_table table,
+                                         const struct steer_key *key, struct steer_fresh *fresh,
+                                         uint32_t timeout)
+{
+    struct steer_newcomer found;
+    struct steer_claim claim = {NULL, 0, 0};
+    if (!plane || !key || !fresh || table >= STEER_TABLES)
+        return 0;
+    struct vm_record *vm = steer_vm(plane, steer_key_vm(key->address_id));
+    struct steer_line *first = steer_line(plane, table, steer_set_of(steer_config(plane), table, key));
+    if (!vm || !first || !steer_lock(first))
+        return 0;
+    steer_handshake_find(plane, table, key, timeout, &found);
+    fresh->meta = found.meta;
+    if (!found.meta) {
+        uint32_t place = steer_handshake_place(plane, table, key, fresh->state, fresh->tick);
+        struct steer_slot *slot = steer_handshake_claim(plane, table, place, &claim);
+        if (slot) {
+            // Counted before it is visible: who removes it must find it counted.
+            steer_handshake_up(vm, fresh->state >> STEER_META_OWNER_SHIFT);
+            steer_fill(slot, steer_is_v6_table(table), key, fresh, &claim);
+        }
     }
     steer_unlock(first);
-    return slot;
+    return fresh->meta != 0;
 }
 
 #endif

@@ -12,29 +12,47 @@ enum { STEER_TRANSITION_TRIES = 4, STEER_RST_WINDOW = 1 << 20 };
 // Makes the session for `slot`. Counted before it is visible, so that whoever ends it finds it counted; a
 // loser takes its own count back. The caller forgets the handshake afterwards and not before, so that
 // sessions + handshakes never touch zero while a connection passes from one to the other.
-STEER_COLD struct steer_slot *steer_session_pin(struct steer_plane *plane, struct vm_record *vm,
-                                                enum steer_table table, const struct steer_key *key,
-                                                struct steer_fresh *fresh)
+STEER_COLD uint32_t steer_session_pin(struct steer_plane *plane, enum steer_table table,
+                                      const struct steer_key *key, struct steer_fresh *fresh)
 {
+    if (!plane || !key || !fresh || table >= STEER_TABLES)
+        return STEER_CONTENDED;
+    struct vm_record *vm = steer_vm(plane, steer_key_vm(key->address_id));
+    if (!vm)
+        return STEER_CONTENDED;
     uint32_t owner = fresh->state >> STEER_META_OWNER_SHIFT & 1u;
     fresh->linger = vm->timeouts.linger;
     steer_session_up(vm, owner);
-    struct steer_slot *slot = steer_insert(plane, table, key, fresh);
-    if (fresh->result != STEER_INSERTED)
+    uint32_t result = steer_insert(plane, table, key, fresh);
+    if (result != STEER_INSERTED)
         steer_session_down(plane, vm, owner);
-    if (fresh->result == STEER_FULL)
+    if (result == STEER_FULL)
         steer_add32(&vm->untracked, 1);
-    return slot;
+    return result;
 }
 
-STEER_COLD bool steer_session_remove(struct steer_plane *plane, struct vm_record *vm, enum steer_table table,
-                                     struct steer_slot *slot, uint32_t meta)
+STEER_INLINE bool steer_session_remove(struct steer_plane *plane, struct vm_record *vm,
+                                       enum steer_table table, struct steer_slot *slot, uint32_t meta)
 {
     if (!steer_remove(plane, table, slot, meta))
         return false;
     if (!(meta & STEER_META_CLOSED))
         steer_session_down(plane, vm, steer_meta_owner(meta));
     return true;
+}
+
+// The session of `key` is over and forgotten, if it still is the one that had `expected`.
+STEER_COLD uint32_t steer_session_forget(struct steer_plane *plane, enum steer_table table,
+                                         const struct steer_key *key, uint32_t expected)
+{
+    uint32_t meta;
+    if (!plane || !key || table >= STEER_TABLES)
+        return 0;
+    struct vm_record *vm = steer_vm(plane, steer_key_vm(key->address_id));
+    struct steer_slot *slot = steer_find(plane, table, key, &meta);
+    if (!vm || !slot || meta != expected)
+        return 0;
+    return steer_session_remove(plane, vm, table, slot, meta) ? 1 : 0;
 }
 
 // A peer's RST counts only near what the VM has acknowledged (RFC 5961 section 3): elsewhere the VM
@@ -82,38 +100,44 @@ STEER_INLINE uint32_t steer_meta_from_peer(struct steer_slot *slot, uint32_t met
 
 // Something begins or ends. A lost CAS looks again; four in a row only delay the transition to the next
 // packet, or to the idle limit.
-STEER_COLD void steer_session_transition(struct steer_plane *plane, struct vm_record *vm,
-                                         struct steer_slot *slot, uint32_t meta,
-                                         const struct steer_packet *p)
+STEER_COLD uint32_t steer_session_transition(struct steer_plane *plane, enum steer_table table,
+                                             const struct steer_key *key, const struct steer_packet *p)
 {
+    uint32_t meta;
+    if (!plane || !key || !p || table >= STEER_TABLES)
+        return 0;
+    struct vm_record *vm = steer_vm(plane, steer_key_vm(key->address_id));
+    struct steer_slot *slot = steer_find(plane, table, key, &meta);
+    if (!vm || !slot)
+        return 0;
     bool from_vm = p->from_backend != 0;
     uint32_t generation = steer_meta_generation(meta);
     for (uint32_t i = 0; i < STEER_TRANSITION_TRIES; ++i) {
-        if (steer_meta_life(meta) != STEER_LIVE || steer_meta_generation(meta) != generation)
-            return;
-        if (meta & STEER_META_CLOSED)
-            return;
+        if (steer_meta_life(meta) != STEER_LIVE || steer_meta_generation(meta) != generation ||
+            meta & STEER_META_CLOSED)
+            return 0;
         uint32_t next =
             from_vm ? steer_meta_from_vm(slot, meta, p) : steer_meta_from_peer(slot, meta, p);
         if ((next & STEER_META_FIN_VM_ACKED) && (next & STEER_META_FIN_PEER_ACKED))
             next |= STEER_META_CLOSED;
         if (next == meta)
-            return;
+            return 0;
         uint32_t seen = steer_cas32(&slot->meta, meta, next);
         if (seen == meta) {
             if (next & STEER_META_CLOSED)
                 steer_session_down(plane, vm, steer_meta_owner(meta));
-            return;
+            return 1;
         }
         meta = seen;
     }
+    return 0;
 }
 
 // Every packet of a session that was found. The common case writes the tick when it has changed and the
 // VM's acknowledgement when it has moved, both in the line already loaded; nothing is atomic.
-STEER_INLINE void steer_session_track(struct steer_plane *plane, struct vm_record *vm,
-                                      struct steer_slot *slot, uint32_t meta, const struct steer_packet *p,
-                                      uint32_t tick)
+STEER_INLINE void steer_session_track(struct steer_plane *plane, enum steer_table table,
+                                      const struct steer_key *key, struct steer_slot *slot, uint32_t meta,
+                                      const struct steer_packet *p, uint32_t tick)
 {
     uint32_t heard = p->from_backend ? STEER_META_HEARD_VM : STEER_META_HEARD_PEER;
     bool ends = (p->tcp_flags & (WIRE_TCP_FIN | WIRE_TCP_RST)) || (meta & STEER_META_ENDING);
@@ -122,7 +146,7 @@ STEER_INLINE void steer_session_track(struct steer_plane *plane, struct vm_recor
     if (slot->last_tick != tick)
         steer_store32(&slot->last_tick, tick);
     if (ends || !(meta & heard)) {
-        steer_session_transition(plane, vm, slot, meta, p);
+        steer_session_transition(plane, table, key, p);
         meta = steer_load32(&slot->meta);
     }
     if (p->from_backend && p->tcp_flags & WIRE_TCP_ACK && !(meta & STEER_META_FIN_PEER) &&
@@ -174,7 +198,7 @@ STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table t
     // A slot touched after `tick` was read looks younger than zero: signed.
     if ((int32_t)(tick - steer_load32(&slot->last_tick)) >= (int32_t)timeout) {
         bool removed = is_session ? steer_session_remove(plane, vm, table, slot, meta)
-                                  : steer_handshake_remove(plane, slot, meta);
+                                  : steer_handshake_free(plane, slot, meta, STEER_EMPTY);
         swept->removed += removed ? 1 : 0;
         return;
     }

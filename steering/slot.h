@@ -56,7 +56,8 @@ struct steer_slot {
     uint32_t vm_edge;   /* session: the VM's SYN, later FIN sequence number; handshake: its SYN-ACK's */
     uint32_t peer_edge; /* session: last acknowledgement the VM sent, after the peer's FIN that FIN's
                            sequence number; handshake: the sequence number behind the peer's SYN */
-    uint32_t bucket;    /* of the line's first slot: lock bit and number of spilled entries; else unused */
+    uint32_t bucket;    /* first slot of a home line: lock bit and number of spilled entries; in a spilled
+                           entry: the index of its home line */
 };
 struct steer_line {
     union {

@@ -17,21 +17,20 @@ struct steer_outcome {
     struct vm_record *vm; /* NULL when nobody's; else FORWARD means vm->backend[verdict.slot] */
 };
 
-// What is known about one packet: lookups go in, the decision and the memory operations read it.
+// What is known about one packet. Plain numbers: it is handed to functions that the verifier checks alone.
 struct steer_case {
-    struct vm_record *vm;
-    const struct steer_packet *p;
-    struct steer_slot *session, *handshake, *chance;
-    uint32_t session_meta, handshake_meta, chance_meta;
     uint32_t tick;
     uint32_t wide; /* 1: the IPv6 tables */
+    uint32_t handshake_timeout;
+    uint32_t session_meta;
+    struct steer_newcomer handshake, chance;
     struct steer_key key;
     struct steer_facts facts;
 };
 
 STEER_INLINE enum steer_table steer_table_of(enum steer_table table_v4, uint32_t wide)
 {
-    return (enum steer_table)((uint32_t)table_v4 + wide);
+    return (enum steer_table)((uint32_t)table_v4 + (wide & 1u)); /* bounded for the verifier */
 }
 
 STEER_INLINE struct steer_outcome steer_outcome(struct vm_record *vm, struct steer_verdict verdict)
@@ -77,35 +76,33 @@ STEER_INLINE uint8_t steer_session_record(uint32_t meta)
 }
 
 // No session: is there a handshake, or a second chance?
-STEER_COLD void steer_look_for_newcomer(struct steer_plane *plane, struct steer_case *c)
+STEER_COLD uint32_t steer_look_for_newcomer(struct steer_plane *plane, struct steer_case *c,
+                                            const struct steer_packet *p)
 {
-    uint32_t timeout = c->vm->timeouts.handshake;
-    const struct steer_packet *p = c->p;
-    c->handshake = steer_handshake_find(plane, steer_table_of(STEER_HANDSHAKES4, c->wide), &c->key,
-                                        timeout, &c->handshake_meta);
-    c->chance = steer_handshake_find(plane, steer_table_of(STEER_CHANCES4, c->wide), &c->key, timeout,
-                                     &c->chance_meta);
-    if (c->chance) {
-        c->facts.chance = STEER_PRESENT;
-        c->facts.chance_owner = (uint8_t)steer_meta_owner(c->chance_meta);
-    }
-    if (!c->handshake)
-        return;
-    c->facts.handshake = STEER_PRESENT;
-    c->facts.handshake_owner = (uint8_t)steer_meta_owner(c->handshake_meta);
-    c->facts.proves_handshake = p->kind == STEER_SEGMENT && c->handshake_meta & STEER_META_NOTED &&
-                                p->tcp_flags & WIRE_TCP_ACK && p->ack == c->handshake->vm_edge + 1;
-    c->facts.ends_handshake = p->kind == STEER_RST && p->seq == c->handshake->peer_edge;
+    if (!plane || !c || !p)
+        return 0;
+    steer_handshake_find(plane, steer_table_of(STEER_HANDSHAKES4, c->wide), &c->key, c->handshake_timeout,
+                         &c->handshake);
+    steer_handshake_find(plane, steer_table_of(STEER_CHANCES4, c->wide), &c->key, c->handshake_timeout,
+                         &c->chance);
+    c->facts.chance = c->chance.meta ? STEER_PRESENT : STEER_ABSENT;
+    c->facts.chance_owner = (uint8_t)steer_meta_owner(c->chance.meta);
+    c->facts.handshake = c->handshake.meta ? STEER_PRESENT : STEER_ABSENT;
+    c->facts.handshake_owner = (uint8_t)steer_meta_owner(c->handshake.meta);
+    c->facts.proves_handshake = p->kind == STEER_SEGMENT && c->handshake.meta & STEER_META_NOTED &&
+                                p->tcp_flags & WIRE_TCP_ACK && p->ack == c->handshake.vm_edge + 1;
+    c->facts.ends_handshake = p->kind == STEER_RST && p->seq == c->handshake.peer_edge;
+    return 0;
 }
 
 // ---- remember -----------------------------------------------------------------------------------------
 
 STEER_INLINE void steer_forget(struct steer_plane *plane, struct steer_case *c)
 {
-    if (c->handshake)
-        steer_handshake_remove(plane, c->handshake, c->handshake_meta);
-    if (c->chance)
-        steer_handshake_remove(plane, c->chance, c->chance_meta);
+    if (c->handshake.meta)
+        steer_handshake_forget(plane, steer_table_of(STEER_HANDSHAKES4, c->wide), &c->key, c->handshake.meta);
+    if (c->chance.meta)
+        steer_handshake_forget(plane, steer_table_of(STEER_CHANCES4, c->wide), &c->key, c->chance.meta);
 }
 
 STEER_INLINE uint32_t steer_owner_bit(uint32_t slot)
@@ -114,144 +111,144 @@ STEER_INLINE uint32_t steer_owner_bit(uint32_t slot)
 }
 
 STEER_INLINE void steer_remember_session(struct steer_plane *plane, struct steer_case *c,
-                                         struct steer_verdict *v)
+                                         const struct steer_packet *p, struct steer_verdict *v)
 {
-    const struct steer_packet *p = c->p;
+    enum steer_table table = steer_table_of(STEER_SESSIONS4, c->wide);
     struct steer_fresh fresh = {steer_owner_bit(v->slot), c->tick, 0, 0, 0, 0, 0};
-    bool proven = !p->from_backend;
+    bool from_vm = p->from_backend != 0;
     // An acknowledgement in either direction says that both ends have spoken.
     if (p->tcp_flags & WIRE_TCP_ACK)
         fresh.state |= STEER_META_HEARD_VM | STEER_META_HEARD_PEER;
-    fresh.vm_edge = proven ? p->ack : p->seq;
-    fresh.peer_edge = proven ? p->seq : p->ack;
-    struct steer_slot *slot =
-        steer_session_pin(plane, c->vm, steer_table_of(STEER_SESSIONS4, c->wide), &c->key, &fresh);
-    if (!slot) {
-        v->why = fresh.result == STEER_FULL ? STEER_WHY_UNTRACKED : STEER_WHY_CONTENDED;
+    fresh.vm_edge = from_vm ? p->seq : p->ack;
+    fresh.peer_edge = from_vm ? p->ack : p->seq;
+    uint32_t result = steer_session_pin(plane, table, &c->key, &fresh);
+    if (result == STEER_FULL || result == STEER_CONTENDED) {
+        v->why = result == STEER_FULL ? STEER_WHY_UNTRACKED : STEER_WHY_CONTENDED;
         return;
     }
     uint32_t owner = steer_meta_owner(fresh.meta);
     if (owner != v->slot) { /* another core was first: its owner counts */
-        if (p->from_backend)
+        if (from_vm)
             *v = steer_fenced(STEER_WHY_FENCED);
         v->slot = (uint8_t)owner;
         return;
     }
-    steer_session_track(plane, c->vm, slot, fresh.meta, p, c->tick);
+    if (p->kind >= STEER_SYN && p->kind <= STEER_SEGMENT)
+        steer_session_transition(plane, table, &c->key, p);
     steer_forget(plane, c);
 }
 
 STEER_INLINE void steer_remember_newcomer(struct steer_plane *plane, struct steer_case *c,
-                                          struct steer_verdict *v, enum steer_table table_v4)
+                                          const struct steer_packet *p, struct steer_verdict *v,
+                                          enum steer_table table_v4)
 {
-    const struct steer_packet *p = c->p;
     struct steer_fresh fresh = {steer_owner_bit(v->slot), c->tick, 0, p->seq + p->length, 0, 0, 0};
     if (p->from_backend && p->kind == STEER_SYN_ACK) {
         fresh.state |= STEER_META_NOTED;
         fresh.vm_edge = p->seq;
         fresh.peer_edge = p->ack;
     }
-    struct steer_slot *slot =
-        steer_handshake_give(plane, c->vm, steer_table_of(table_v4, c->wide), &c->key, &fresh);
-    if (slot && v->action == STEER_FORWARD)
+    uint32_t given = steer_handshake_give(plane, steer_table_of(table_v4, c->wide), &c->key, &fresh,
+                                          c->handshake_timeout);
+    if (given && v->action == STEER_FORWARD)
         v->slot = (uint8_t)steer_meta_owner(fresh.meta);
 }
 
 STEER_INLINE void steer_note_syn_ack(struct steer_plane *plane, struct steer_case *c,
-                                     struct steer_verdict *v)
+                                     const struct steer_packet *p, struct steer_verdict *v)
 {
-    if (!c->handshake) {
-        if (!c->chance)
-            steer_remember_newcomer(plane, c, v, STEER_HANDSHAKES4);
-        return;
-    }
-    steer_store32(&c->handshake->vm_edge, c->p->seq);
-    uint32_t noted = c->handshake_meta | STEER_META_NOTED;
-    if (noted != c->handshake_meta) /* lost to an eviction: nothing to note any more */
-        steer_cas32(&c->handshake->meta, c->handshake_meta, noted);
+    if (c->handshake.meta)
+        steer_handshake_note(plane, steer_table_of(STEER_HANDSHAKES4, c->wide), &c->key, p->seq);
+    else if (!c->chance.meta)
+        steer_remember_newcomer(plane, c, p, v, STEER_HANDSHAKES4);
 }
 
-STEER_COLD void steer_remember(struct steer_plane *plane, struct steer_case *c, struct steer_verdict *v)
+STEER_COLD uint32_t steer_remember(struct steer_plane *plane, struct steer_case *c,
+                                   const struct steer_packet *p, struct steer_verdict *v)
 {
-    enum steer_table sessions = steer_table_of(STEER_SESSIONS4, c->wide);
-    if ((v->memory == STEER_REOPEN || v->memory == STEER_REPIN) && c->session)
-        steer_session_remove(plane, c->vm, sessions, c->session, c->session_meta);
+    if (!plane || !c || !p || !v)
+        return 0;
+    if (v->memory == STEER_REOPEN || v->memory == STEER_REPIN)
+        steer_session_forget(plane, steer_table_of(STEER_SESSIONS4, c->wide), &c->key, c->session_meta);
     switch (v->memory) {
     case STEER_PIN:
     case STEER_REPIN:
-        steer_remember_session(plane, c, v);
+        steer_remember_session(plane, c, p, v);
         break;
     case STEER_GIVE:
     case STEER_REOPEN:
-        steer_remember_newcomer(plane, c, v, STEER_HANDSHAKES4);
+        steer_remember_newcomer(plane, c, p, v, STEER_HANDSHAKES4);
         break;
     case STEER_CHANCE:
-        steer_remember_newcomer(plane, c, v, STEER_CHANCES4);
+        steer_remember_newcomer(plane, c, p, v, STEER_CHANCES4);
         break;
     case STEER_NOTE:
-        steer_note_syn_ack(plane, c, v);
+        steer_note_syn_ack(plane, c, p, v);
         break;
     case STEER_FORGET:
         steer_forget(plane, c);
         break;
     }
+    return 0;
 }
 
 // ---- one managed packet ---------------------------------------------------------------------------------
 
 // Only what is answered at once counts as a question: SYN, echo request, TCP data.
-STEER_INLINE void steer_measure_gap(const struct steer_case *c, const struct steer_verdict *v)
+STEER_INLINE void steer_measure_gap(struct vm_record *vm, const struct steer_case *c,
+                                    const struct steer_packet *p, const struct steer_verdict *v)
 {
-    if (!(c->facts.steer & (STEER_HOSTING | STEER_DRAINING)) || !steer_kind_has_session(c->p->kind))
+    if (!(c->facts.steer & (STEER_HOSTING | STEER_DRAINING)) || !steer_kind_has_session(p->kind))
         return;
-    if (c->p->from_backend) {
+    if (p->from_backend) {
         if (v->action == STEER_PASS)
-            steer_answered(c->vm, c->facts.sender, c->tick);
+            steer_answered(vm, c->facts.sender, c->tick);
         return;
     }
-    bool asks = c->p->kind == STEER_SYN || c->p->kind == STEER_ECHO_REQUEST ||
-                (c->p->kind == STEER_SEGMENT && c->p->length > 0);
+    bool asks = p->kind == STEER_SYN || p->kind == STEER_ECHO_REQUEST ||
+                (p->kind == STEER_SEGMENT && p->length > 0);
     if (asks && v->action == STEER_FORWARD)
-        steer_question(c->vm, v->slot, c->tick);
-}
-
-STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struct steer_case *c,
-                                                uint32_t address_id, uint32_t wide)
-{
-    c->wide = wide;
-    c->tick = steer_tick(plane);
-    c->session = c->handshake = c->chance = NULL;
-    if (steer_kind_has_session(c->p->kind)) {
-        steer_key_of(&c->key, c->p, address_id);
-        c->session = steer_find(plane, wide ? STEER_SESSIONS6 : STEER_SESSIONS4, &c->key, &c->session_meta);
-        if (c->session) {
-            c->facts.session = steer_session_record(c->session_meta);
-            c->facts.session_owner = (uint8_t)steer_meta_owner(c->session_meta);
-        } else {
-            steer_look_for_newcomer(plane, c);
-        }
-    }
-    struct steer_verdict v = steer_decide(&c->facts);
-    if (v.memory != STEER_KEEP)
-        steer_remember(plane, c, &v);
-    else if (c->session && v.why == STEER_WHY_SESSION)
-        steer_session_track(plane, c->vm, c->session, c->session_meta, c->p, c->tick);
-    steer_measure_gap(c, &v);
-    if (v.action == STEER_FORWARD && !steer_slot_present(c->facts.steer, v.slot))
-        v = steer_verdict(STEER_DROP, v.slot, STEER_KEEP, STEER_WHY_NO_BACKEND);
-    return v;
+        steer_question(vm, v->slot, c->tick);
 }
 
 STEER_INLINE void steer_case_init(struct steer_case *c, struct vm_record *vm, const struct steer_packet *p,
                                   uint32_t sender)
 {
     __builtin_memset(c, 0, sizeof(*c));
-    c->vm = vm;
-    c->p = p;
+    c->handshake_timeout = vm->timeouts.handshake;
     c->facts.steer = steer_load64(&vm->steer);
     c->facts.kind = p->kind;
     c->facts.direction = p->from_backend ? STEER_FROM_BACKEND : STEER_FROM_NETWORK;
     c->facts.sender = (uint8_t)sender;
+}
+
+STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struct steer_case *c,
+                                                struct vm_record *vm, struct steer_packet *p,
+                                                uint32_t address_id, uint32_t wide)
+{
+    enum steer_table table = wide ? STEER_SESSIONS6 : STEER_SESSIONS4;
+    struct steer_slot *session = NULL;
+    c->wide = wide;
+    c->tick = steer_tick(plane);
+    if (steer_kind_has_session(p->kind)) {
+        steer_key_of(&c->key, p, address_id);
+        session = steer_find(plane, table, &c->key, &c->session_meta);
+        if (session) {
+            c->facts.session = steer_session_record(c->session_meta);
+            c->facts.session_owner = (uint8_t)steer_meta_owner(c->session_meta);
+        } else {
+            steer_look_for_newcomer(plane, c, p);
+        }
+    }
+    struct steer_verdict v = steer_decide(&c->facts);
+    if (v.memory != STEER_KEEP)
+        steer_remember(plane, c, p, &v);
+    else if (session && v.why == STEER_WHY_SESSION)
+        steer_session_track(plane, table, &c->key, session, c->session_meta, p, c->tick);
+    steer_measure_gap(vm, c, p, &v);
+    if (v.action == STEER_FORWARD && !steer_slot_present(c->facts.steer, v.slot))
+        v = steer_verdict(STEER_DROP, v.slot, STEER_KEEP, STEER_WHY_NO_BACKEND);
+    return v;
 }
 
 // Nobody can use a frame that contradicts itself, whoever it is for.
@@ -291,8 +288,8 @@ STEER_INLINE struct steer_outcome steer_from_network(struct steer_plane *plane, 
     if (!vm || !(steer_load64(&vm->steer) & STEER_VALID) || !steer_is_for_vm(vm, p))
         return steer_not_ours();
     steer_case_init(&c, vm, p, 0);
-    struct steer_verdict v = p->family == 4 ? steer_managed(plane, &c, address->address_id, 0)
-                                            : steer_managed(plane, &c, address->address_id, 1);
+    struct steer_verdict v = p->family == 4 ? steer_managed(plane, &c, vm, p, address->address_id, 0)
+                                            : steer_managed(plane, &c, vm, p, address->address_id, 1);
     return steer_outcome(vm, v);
 }
 
@@ -323,8 +320,8 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
     if (!steered && steer_slot_active(c.facts.steer, sender->slot))
         return steer_outcome(vm, steer_allowed(&c.facts, STEER_KEEP, STEER_WHY_NOT_MANAGED));
     uint32_t address_id = address ? address->address_id : 0;
-    struct steer_verdict v = p->family == 6 ? steer_managed(plane, &c, address_id, 1)
-                                            : steer_managed(plane, &c, address_id, 0);
+    struct steer_verdict v = p->family == 6 ? steer_managed(plane, &c, vm, p, address_id, 1)
+                                            : steer_managed(plane, &c, vm, p, address_id, 0);
     return steer_outcome(vm, v);
 }
 

@@ -56,7 +56,10 @@ STEER_INLINE struct steer_places steer_places(const struct steer_config *config,
     return at;
 }
 
-STEER_INLINE bool steer_matches(const struct steer_slot *slot, const struct steer_key *key, uint32_t wide)
+// The line is passed beside the slot, here and below, because the verifier cannot know that a wide slot
+// begins its line.
+STEER_INLINE bool steer_matches(const struct steer_line *line, const struct steer_slot *slot,
+                                const struct steer_key *key, uint32_t wide)
 {
     if (slot->peer_be != key->peer_be || slot->peer_port != key->peer_port ||
         slot->vm_port != key->vm_port || slot->address_id != key->address_id ||
@@ -64,18 +67,17 @@ STEER_INLINE bool steer_matches(const struct steer_slot *slot, const struct stee
         return false;
     if (!wide)
         return true;
-    const struct steer_line *line = (const struct steer_line *)(const void *)slot;
     return line->wide.peer_rest[0] == key->peer_rest[0] && line->wide.peer_rest[1] == key->peer_rest[1] &&
            line->wide.peer_rest[2] == key->peer_rest[2];
 }
 
 // Life and generation are read before and after the key: an entry freed and filled between the two
 // looks is not taken for ours. The flags may change meanwhile, transitions find that by their CAS.
-STEER_INLINE bool steer_slot_is(struct steer_slot *slot, const struct steer_key *key, uint32_t wide,
-                                uint32_t *meta)
+STEER_INLINE bool steer_slot_is(struct steer_line *line, struct steer_slot *slot,
+                                const struct steer_key *key, uint32_t wide, uint32_t *meta)
 {
     uint32_t before = steer_load32(&slot->meta);
-    if (steer_meta_life(before) != STEER_LIVE || !steer_matches(slot, key, wide))
+    if (steer_meta_life(before) != STEER_LIVE || !steer_matches(line, slot, key, wide))
         return false;
     uint32_t after = steer_load32(&slot->meta);
     *meta = after;
@@ -85,9 +87,9 @@ STEER_INLINE bool steer_slot_is(struct steer_slot *slot, const struct steer_key 
 STEER_INLINE struct steer_slot *steer_line_find(struct steer_line *line, const struct steer_key *key,
                                                 uint32_t wide, uint32_t *meta)
 {
-    if (steer_slot_is(&line->slot[0], key, wide, meta))
+    if (steer_slot_is(line, &line->slot[0], key, wide, meta))
         return &line->slot[0];
-    if (!wide && steer_slot_is(&line->slot[1], key, wide, meta))
+    if (!wide && steer_slot_is(line, &line->slot[1], key, wide, meta))
         return &line->slot[1];
     return NULL;
 }
@@ -98,20 +100,24 @@ STEER_INLINE uint32_t steer_overflow_index(const struct steer_config *config, en
     return config->table[table].home_mask + 1 + ((start + probe) & config->table[table].overflow_mask);
 }
 
-STEER_COLD struct steer_slot *steer_find_spilled(struct steer_plane *plane, enum steer_table table,
-                                                 const struct steer_key *key, uint32_t start,
-                                                 uint32_t *meta)
+#define STEER_NOWHERE 0xffffffffu
+
+// The index of the overflow line that holds `key`, or STEER_NOWHERE.
+STEER_COLD uint32_t steer_find_spilled(struct steer_plane *plane, enum steer_table table,
+                                       const struct steer_key *key, uint32_t start)
 {
+    uint32_t meta;
+    if (!plane || !key || table >= STEER_TABLES)
+        return STEER_NOWHERE;
     for (uint32_t probe = 0; probe < STEER_OVERFLOW_PROBES; ++probe) {
         uint32_t index = steer_overflow_index(steer_config(plane), table, start, probe);
         struct steer_line *line = steer_line(plane, table, index);
         if (!line)
-            return NULL;
-        struct steer_slot *slot = steer_line_find(line, key, steer_is_v6_table(table), meta);
-        if (slot)
-            return slot;
+            return STEER_NOWHERE;
+        if (steer_line_find(line, key, steer_is_v6_table(table), &meta))
+            return index;
     }
-    return NULL;
+    return STEER_NOWHERE;
 }
 
 // The live entry of `key` and its meta, or NULL. One cache line in the common case.
@@ -135,7 +141,9 @@ STEER_INLINE struct steer_slot *steer_find(struct steer_plane *plane, enum steer
         return slot;
     if (!(steer_load32(&home->slot[0].bucket) & STEER_BUCKET_SPILLED))
         return NULL;
-    return steer_find_spilled(plane, table, key, at.overflow, meta);
+    struct steer_line *spilled =
+        steer_line(plane, table, steer_find_spilled(plane, table, key, at.overflow));
+    return spilled ? steer_line_find(spilled, key, wide, meta) : NULL;
 }
 
 STEER_INLINE bool steer_lock(struct steer_line *line)
@@ -153,14 +161,23 @@ STEER_INLINE void steer_unlock(struct steer_line *line)
     steer_and32(&line->slot[0].bucket, ~(uint32_t)STEER_BUCKET_LOCK);
 }
 
-// Takes an empty slot, EMPTY -> BUSY by CAS; `*busy` is the meta then written.
-STEER_INLINE struct steer_slot *steer_claim_empty(struct steer_line *line, uint32_t wide, uint32_t *busy)
+// A slot on its way to being filled.
+struct steer_claim {
+    struct steer_line *line;
+    uint32_t busy;  /* the meta written by the claim */
+    uint32_t home;  /* kept in spilled entries: the home line's index, whose count they are in */
+};
+
+// Takes an empty slot, EMPTY -> BUSY by CAS.
+STEER_INLINE struct steer_slot *steer_claim_empty(struct steer_line *line, uint32_t wide,
+                                                  struct steer_claim *claim)
 {
+    claim->line = line;
     for (uint32_t i = 0; i < (wide ? 1u : 2u); ++i) {
         struct steer_slot *slot = &line->slot[i];
         uint32_t meta = steer_load32(&slot->meta);
-        *busy = steer_meta_generation(meta) | STEER_BUSY;
-        if (steer_meta_life(meta) == STEER_EMPTY && steer_cas32(&slot->meta, meta, *busy) == meta)
+        claim->busy = steer_meta_generation(meta) | STEER_BUSY;
+        if (steer_meta_life(meta) == STEER_EMPTY && steer_cas32(&slot->meta, meta, claim->busy) == meta)
             return slot;
     }
     return NULL;
@@ -169,15 +186,17 @@ STEER_INLINE struct steer_slot *steer_claim_empty(struct steer_line *line, uint3
 // Takes a closed entry past its linger. Closed entries are counted nowhere, so nothing else changes; and
 // home lines hold no spilled entry, so no spill count does either.
 STEER_INLINE struct steer_slot *steer_claim_closed(struct steer_line *line, uint32_t wide,
-                                                   const struct steer_fresh *fresh, uint32_t *busy)
+                                                   const struct steer_fresh *fresh,
+                                                   struct steer_claim *claim)
 {
+    claim->line = line;
     for (uint32_t i = 0; i < (wide ? 1u : 2u); ++i) {
         struct steer_slot *slot = &line->slot[i];
         uint32_t meta = steer_load32(&slot->meta);
-        *busy = steer_meta_next_generation(meta) | STEER_BUSY;
+        claim->busy = steer_meta_next_generation(meta) | STEER_BUSY;
         if (steer_meta_life(meta) == STEER_LIVE && meta & STEER_META_CLOSED &&
             fresh->tick - slot->last_tick >= fresh->linger &&
-            steer_cas32(&slot->meta, meta, *busy) == meta)
+            steer_cas32(&slot->meta, meta, claim->busy) == meta)
             return slot;
     }
     return NULL;
@@ -185,7 +204,7 @@ STEER_INLINE struct steer_slot *steer_claim_closed(struct steer_line *line, uint
 
 // Fills a BUSY slot and makes it visible by one release store.
 STEER_INLINE void steer_fill(struct steer_slot *slot, uint32_t wide, const struct steer_key *key,
-                             struct steer_fresh *fresh, uint32_t busy)
+                             struct steer_fresh *fresh, const struct steer_claim *claim)
 {
     slot->peer_be = key->peer_be;
     slot->peer_port = key->peer_port;
@@ -193,108 +212,100 @@ STEER_INLINE void steer_fill(struct steer_slot *slot, uint32_t wide, const struc
     slot->address_id = key->address_id;
     slot->protocol = key->protocol;
     if (wide) {
-        struct steer_line *line = (struct steer_line *)(void *)slot;
-        line->wide.peer_rest[0] = key->peer_rest[0];
-        line->wide.peer_rest[1] = key->peer_rest[1];
-        line->wide.peer_rest[2] = key->peer_rest[2];
+        claim->line->wide.peer_rest[0] = key->peer_rest[0];
+        claim->line->wide.peer_rest[1] = key->peer_rest[1];
+        claim->line->wide.peer_rest[2] = key->peer_rest[2];
     }
     slot->last_tick = fresh->tick;
     slot->vm_edge = fresh->vm_edge;
     slot->peer_edge = fresh->peer_edge;
-    fresh->meta = steer_meta_generation(busy) | (fresh->state & STEER_META_STATE) | STEER_LIVE;
+    if (fresh->state & STEER_META_SPILLED)
+        slot->bucket = claim->home;
+    fresh->meta = steer_meta_generation(claim->busy) | (fresh->state & STEER_META_STATE) | STEER_LIVE;
     steer_publish32(&slot->meta, fresh->meta);
 }
 
 STEER_INLINE struct steer_slot *steer_claim_home(struct steer_line *home, struct steer_line *other,
                                                  uint32_t wide, const struct steer_fresh *fresh,
-                                                 uint32_t *busy)
+                                                 struct steer_claim *claim)
 {
-    struct steer_slot *slot = steer_claim_empty(home, wide, busy);
+    struct steer_slot *slot = steer_claim_empty(home, wide, claim);
     if (!slot)
-        slot = steer_claim_empty(other, wide, busy);
+        slot = steer_claim_empty(other, wide, claim);
     if (!slot)
-        slot = steer_claim_closed(home, wide, fresh, busy);
+        slot = steer_claim_closed(home, wide, fresh, claim);
     if (!slot)
-        slot = steer_claim_closed(other, wide, fresh, busy);
+        slot = steer_claim_closed(other, wide, fresh, claim);
     return slot;
 }
 
-STEER_COLD struct steer_slot *steer_claim_overflow(struct steer_plane *plane, enum steer_table table,
-                                                   uint32_t start, uint32_t *busy)
+STEER_INLINE struct steer_slot *steer_claim_overflow(struct steer_plane *plane, enum steer_table table,
+                                                   uint32_t start, struct steer_claim *claim)
 {
     for (uint32_t probe = 0; probe < STEER_OVERFLOW_PROBES; ++probe) {
         uint32_t index = steer_overflow_index(steer_config(plane), table, start, probe);
         struct steer_line *line = steer_line(plane, table, index);
         if (!line)
             return NULL;
-        struct steer_slot *slot = steer_claim_empty(line, steer_is_v6_table(table), busy);
+        struct steer_slot *slot = steer_claim_empty(line, steer_is_v6_table(table), claim);
         if (slot)
             return slot;
     }
     return NULL;
 }
 
-// Makes the entry unless it exists; the entry that is there first wins and is what is returned. NULL: the
-// table has no room, or the bucket stayed locked (`fresh->result` says which).
-STEER_COLD struct steer_slot *steer_insert(struct steer_plane *plane, enum steer_table table,
-                                           const struct steer_key *key, struct steer_fresh *fresh)
+// Fills a place for `key`, which is known to be absent and whose home is locked.
+STEER_INLINE void steer_insert_locked(struct steer_plane *plane, enum steer_table table,
+                                      const struct steer_key *key, struct steer_fresh *fresh,
+                                      struct steer_places at)
 {
-    const struct steer_config *config = steer_config(plane);
     uint32_t wide = steer_is_v6_table(table);
-    struct steer_places at = steer_places(config, table, steer_hash(config, key, wide));
+    struct steer_claim claim = {NULL, 0, at.first};
     struct steer_line *home = steer_line(plane, table, at.first);
     struct steer_line *other = steer_line(plane, table, at.second);
-    uint32_t busy = 0;
-    fresh->result = STEER_CONTENDED;
-    if (!home || !other || !steer_lock(home))
-        return NULL;
-    fresh->result = STEER_EXISTED;
-    struct steer_slot *slot = steer_find(plane, table, key, &fresh->meta);
-    if (!slot) {
-        fresh->result = STEER_INSERTED;
-        slot = steer_claim_home(home, other, wide, fresh, &busy);
-        if (!slot && (slot = steer_claim_overflow(plane, table, at.overflow, &busy))) {
-            // Announced before it is visible: a reader that misses the count also misses the entry.
-            steer_add32(&home->slot[0].bucket, 1);
-            fresh->state |= STEER_META_SPILLED;
-        }
-        if (slot)
-            steer_fill(slot, wide, key, fresh, busy);
-        else
-            fresh->result = STEER_FULL;
+    if (!home || !other)
+        return;
+    struct steer_slot *slot = steer_claim_home(home, other, wide, fresh, &claim);
+    if (!slot && (slot = steer_claim_overflow(plane, table, at.overflow, &claim))) {
+        // Announced before it is visible: a reader that misses the count also misses the entry.
+        steer_add32(&home->slot[0].bucket, 1);
+        fresh->state |= STEER_META_SPILLED;
     }
-    steer_unlock(home);
-    return slot;
+    fresh->result = slot ? STEER_INSERTED : STEER_FULL;
+    if (slot)
+        steer_fill(slot, wide, key, fresh, &claim);
 }
 
-STEER_INLINE void steer_key_of_slot(struct steer_key *key, const struct steer_slot *slot, uint32_t wide)
+// Makes the entry unless it exists; the entry that is there first wins. `fresh->result` says how it went,
+// and for INSERTED and EXISTED `fresh->meta` is the meta of the entry that counts.
+STEER_COLD uint32_t steer_insert(struct steer_plane *plane, enum steer_table table,
+                                 const struct steer_key *key, struct steer_fresh *fresh)
 {
-    key->peer_be = slot->peer_be;
-    key->peer_port = slot->peer_port;
-    key->vm_port = slot->vm_port;
-    key->address_id = slot->address_id;
-    key->protocol = slot->protocol;
-    key->reserved = 0;
-    const struct steer_line *line = (const struct steer_line *)(const void *)slot;
-    key->peer_rest[0] = wide ? line->wide.peer_rest[0] : 0;
-    key->peer_rest[1] = wide ? line->wide.peer_rest[1] : 0;
-    key->peer_rest[2] = wide ? line->wide.peer_rest[2] : 0;
+    if (!plane || !key || !fresh || table >= STEER_TABLES)
+        return STEER_CONTENDED;
+    const struct steer_config *config = steer_config(plane);
+    struct steer_places at = steer_places(config, table, steer_hash(config, key, steer_is_v6_table(table)));
+    struct steer_line *home = steer_line(plane, table, at.first);
+    fresh->result = STEER_CONTENDED;
+    if (!home || !steer_lock(home))
+        return STEER_CONTENDED;
+    fresh->result = STEER_EXISTED;
+    if (!steer_find(plane, table, key, &fresh->meta))
+        steer_insert_locked(plane, table, key, fresh, at);
+    steer_unlock(home);
+    return fresh->result;
 }
 
 // Frees the entry that had `meta`. False: somebody changed it meanwhile, look again. The winner, and only
 // the winner, takes what was counted for it off the counters.
-STEER_COLD bool steer_remove(struct steer_plane *plane, enum steer_table table, struct steer_slot *slot,
-                             uint32_t meta)
+STEER_INLINE bool steer_remove(struct steer_plane *plane, enum steer_table table, struct steer_slot *slot,
+                               uint32_t meta)
 {
-    struct steer_key key;
-    const struct steer_config *config = steer_config(plane);
-    uint32_t wide = steer_is_v6_table(table);
-    steer_key_of_slot(&key, slot, wide);
+    uint32_t home_index = slot->bucket;
     if (steer_cas32(&slot->meta, meta, steer_meta_next_generation(meta) | STEER_EMPTY) != meta)
         return false;
     if (meta & STEER_META_SPILLED) {
-        struct steer_places at = steer_places(config, table, steer_hash(config, &key, wide));
-        struct steer_line *home = steer_line(plane, table, at.first);
+        struct steer_line *home = steer_line(plane, table, home_index);
         if (home)
             steer_add32(&home->slot[0].bucket, (uint32_t)-1);
     }

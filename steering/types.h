@@ -10,8 +10,14 @@
 #include <stdint.h>
 
 #define STEER_INLINE static inline __attribute__((always_inline))
-// Cold and large: one copy of the code per program. `inline` only silences "unused" in a header.
+// Cold and large. Under BPF a global function: the verifier looks at it once by itself instead of once per
+// way that leads to it (measured: over 1M verified instructions before, 0.12M for the uplink's program
+// and 0.2M for the VM port's after). The price is its interface: numbers, and pointers to plain memory that must be checked for NULL.
+#if defined(__bpf__)
+#define STEER_COLD __attribute__((noinline))
+#else
 #define STEER_COLD static inline __attribute__((noinline))
+#endif
 
 #define STEER_SLOTS 2u
 #define STEER_ADDRESSES_PER_VM 8u
