@@ -248,7 +248,8 @@ Result<Document> parse_yaml(std::string_view text, const std::string& file) {
     Document document;
     Builder builder(document);
     run_parser(text, builder);
-    document.places.try_emplace("", 1, 1);  // an empty file has no node
+    // An empty file has no node; as an empty mapping it gets the better errors.
+    if (document.places.try_emplace("", 1, 1).second) document.value = bj::object();
     if (builder.errors.empty()) return document;
     Error error{Fault::Rejected, file, "the configuration has errors", "invalid-config"};
     error.fields = std::move(builder.errors);

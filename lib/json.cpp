@@ -81,7 +81,9 @@ constexpr std::size_t kNameMax = 64;  // longer keys get no hint: the distance w
 std::string nearest_name(std::string_view wanted, const std::vector<std::string_view>& known) {
     if (wanted.size() > kNameMax) return {};
     std::string_view best;
-    std::size_t best_distance = 1 + std::max<std::size_t>(1, wanted.size() / 3);
+    // Two letters swapped are a distance of two; of a two-letter word nothing would be left.
+    const std::size_t most = std::max<std::size_t>(2, wanted.size() / 3);
+    std::size_t best_distance = std::min(most + 1, wanted.size());
     for (std::string_view name : known) {
         const std::size_t d = distance(wanted, name);
         if (d < best_distance) {

@@ -39,7 +39,7 @@ using Authenticator = std::function<Identity(const Request&)>;
 struct ServerLimits {
     std::size_t body_bytes = 1 << 20;
     std::size_t header_bytes = 16 << 10;
-    std::chrono::seconds idle{60};
+    std::chrono::seconds idle{60};  // for a request to arrive, or a slow reader to take something
     std::size_t connections = 4096;
 };
 
@@ -47,7 +47,7 @@ struct ServerLimits {
 // one at a time. An exception that leaves a handler is answered 500 `internal-error` and logged;
 // everything else the server refuses by itself is a problem too: 400 malformed-request,
 // 401 unauthenticated, 403 forbidden, 404 unknown-path, 405 method-not-allowed (with Allow),
-// 408 request-timeout, 413 body-too-large, 431 headers-too-large, 503 too-many-connections.
+// 413 body-too-large, 431 headers-too-large, 503 too-many-connections.
 class Server {
 public:
     Server(boost::asio::any_io_executor executor, std::vector<Route> routes,
@@ -58,7 +58,8 @@ public:
     // socket file nobody listens on is replaced, mode 0660). Returns the bound address, with the
     // real port, in the same notation.
     Result<std::string> listen(const std::string& address);
-    // Stops accepting, lets running requests finish, closes streams.
+    // Stops accepting, closes streams and idle connections, lets running requests finish; the
+    // executor runs out of work when the last one has. Callable from any thread.
     void stop();
 
 private:

@@ -118,16 +118,13 @@ Response refusal(ErrorCode error) {
         return problem_response({Fault::Rejected, "read the request",
                                  "the headers are larger than this server takes",
                                  "headers-too-large"});
-    if (error == beast::error::timeout)
-        return problem_response({Fault::Retry, "read the request",
-                                 "the request did not arrive in time", "request-timeout"});
     return problem_response(
         {Fault::Rejected, "read the request", error.message(), "malformed-request"});
 }
 
-// Errors after which nobody is there to read an answer.
-bool peer_is_gone(ErrorCode error) {
-    return error == bhttp::error::end_of_stream || error == bhttp::error::partial_message ||
+// Errors after which nothing can be answered; at a timeout Beast has closed the socket.
+bool is_over(ErrorCode error) {
+    return error == beast::error::timeout || error == bhttp::error::end_of_stream || error == bhttp::error::partial_message ||
            error == asio::error::eof || error == asio::error::connection_reset ||
            error == asio::error::operation_aborted || error == asio::error::broken_pipe ||
            error == asio::error::bad_descriptor;
@@ -294,8 +291,7 @@ asio::awaitable<bool> serve_one(ConnectionPtr connection) {
     connection->stage = Stage::reading;
     connection->stream.expires_after(limits.idle);
     ErrorCode error = co_await read_request(connection, parser);
-    const bool idle_end = error == beast::error::timeout && !parser->got_some();
-    if (idle_end || peer_is_gone(error)) co_return false;
+    if (is_over(error)) co_return false;
     if (error) {
         Response refused = refusal(error);
         ErrorCode ignored = co_await write_plain(connection, refused, 11, false, false);
