@@ -101,20 +101,18 @@ STEER_COLD uint32_t steer_handshake_note(struct steer_plane *plane, enum steer_t
     return 1;
 }
 
-// Handshakes make room only among records of the same VM and backend: a flood of newcomers for the new
-// owner then cannot push out what the draining one was given. A second chance may push out any.
-STEER_INLINE bool steer_may_evict(enum steer_table table, const struct steer_slot *victim, uint32_t meta,
-                                  const struct steer_key *key, uint32_t state)
+// What a draining backend was given stays: a flood of newcomers, which are the new owner's, cannot push it
+// out. Any other record that is lost heals by the second chance, or needs none.
+STEER_INLINE bool steer_may_evict(struct steer_plane *plane, const struct steer_slot *victim, uint32_t meta)
 {
-    if (table == STEER_CHANCES4 || table == STEER_CHANCES6)
-        return true;
-    return ((meta ^ state) & STEER_META_OWNER) == 0 &&
-           steer_key_vm(victim->address_id) == steer_key_vm(key->address_id);
+    struct vm_record *vm = steer_vm(plane, steer_key_vm(victim->address_id));
+    uint64_t word = vm ? steer_load64(&vm->steer) : 0;
+    return !steer_is_draining(word) || steer_meta_owner(meta) != steer_previous(word);
 }
 
 // The place to take: line * 2 + half. An empty one, else the oldest that may be evicted.
 STEER_COLD uint32_t steer_handshake_place(struct steer_plane *plane, enum steer_table table,
-                                          const struct steer_key *key, uint32_t state, uint32_t tick)
+                                          const struct steer_key *key, uint32_t tick)
 {
     uint32_t oldest_age = 0, oldest = STEER_NOWHERE;
     if (!plane || !key || table >= STEER_TABLES)
@@ -133,7 +131,7 @@ STEER_COLD uint32_t steer_handshake_place(struct steer_plane *plane, enum steer_
         // Plus one, so that a first candidate of age 0 still is one.
         uint32_t age = tick - steer_load32(&slot->last_tick) + 1;
         if (steer_meta_life(meta) == STEER_LIVE && age > oldest_age &&
-            steer_may_evict(table, slot, meta, key, state)) {
+            steer_may_evict(plane, slot, meta)) {
             oldest = place;
             oldest_age = age;
         }
@@ -175,7 +173,7 @@ STEER_COLD uint32_t steer_handshake_give(struct steer_plane *plane, enum steer_t
     steer_handshake_find(plane, table, key, timeout, &found);
     fresh->meta = found.meta;
     if (!found.meta) {
-        uint32_t place = steer_handshake_place(plane, table, key, fresh->state, fresh->tick);
+        uint32_t place = steer_handshake_place(plane, table, key, fresh->tick);
         struct steer_slot *slot = steer_handshake_claim(plane, table, place, &claim);
         if (slot) {
             // Counted before it is visible: who removes it must find it counted.

@@ -271,8 +271,10 @@ STEER_INLINE bool steer_is_for_vm(const struct vm_record *vm, const struct steer
            wire_mac_equal(p->destination_mac, vm->backend[1].mac);
 }
 
-// Towards a hosted address, wherever the frame came from.
-STEER_INLINE struct steer_outcome steer_from_network(struct steer_plane *plane, struct steer_packet *p)
+// Towards a hosted address, wherever the frame came from; but not towards the sender's own, whose
+// announcement or duplicate probe would else be met with an answer.
+STEER_INLINE struct steer_outcome steer_to_hosted(struct steer_plane *plane, struct steer_packet *p,
+                                                  const struct vm_record *sender)
 {
     struct steer_case c;
     p->from_backend = 0;
@@ -285,12 +287,17 @@ STEER_INLINE struct steer_outcome steer_from_network(struct steer_plane *plane, 
     if (!address)
         return steer_not_ours();
     struct vm_record *vm = steer_vm(plane, address->vm);
-    if (!vm || !(steer_load64(&vm->steer) & STEER_VALID) || !steer_is_for_vm(vm, p))
+    if (!vm || vm == sender || !(steer_load64(&vm->steer) & STEER_VALID) || !steer_is_for_vm(vm, p))
         return steer_not_ours();
     steer_case_init(&c, vm, p, 0);
     struct steer_verdict v = p->family == 4 ? steer_managed(plane, &c, vm, p, address->address_id, 0)
                                             : steer_managed(plane, &c, vm, p, address->address_id, 1);
     return steer_outcome(vm, v);
+}
+
+STEER_INLINE struct steer_outcome steer_from_network(struct steer_plane *plane, struct steer_packet *p)
+{
+    return steer_to_hosted(plane, p, NULL);
 }
 
 // Announcements and housekeeping may carry no address of the VM at all; their rule is the kind alone.
@@ -335,7 +342,7 @@ STEER_INLINE struct steer_outcome steer_packet(struct steer_plane *plane, struct
         if (out.verdict.action != STEER_PASS || p->family == 0)
             return out;
     }
-    struct steer_outcome in = steer_from_network(plane, p);
+    struct steer_outcome in = steer_to_hosted(plane, p, out.vm);
     return in.vm || !sender ? in : out;
 }
 

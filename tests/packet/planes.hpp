@@ -32,7 +32,33 @@ class EveryPlane : public testing::Test {
         plane.send(port, client.reply().syn_ack());
         plane.send(kUplink, client.ack());
     }
+    Outcome from_client(const Bytes& frame) { return plane.send(kUplink, frame); }
+    Outcome from_source(const Bytes& frame) { return plane.send(kSourcePort, frame); }
+    Outcome from_destination(const Bytes& frame) { return plane.send(kDestinationPort, frame); }
+
     P plane;
 };
+
+// The same client over both families: every story that is about TCP is told twice.
+inline std::vector<Tcp> both_families(std::uint16_t port = 4000) {
+    std::string text = std::to_string(port);
+    return {tcp("10.0.0.9:" + text, "10.1.0.1:80"),
+            tcp("[2001:db8::9]:" + text, "[2001:db8:1::1]:80")};
+}
+
+inline testing::AssertionResult went_to(const Outcome& out, Port port, const std::string& why) {
+    if (out.action == STEER_FORWARD && out.to == std::vector{port} && out.why == why)
+        return testing::AssertionSuccess();
+    return testing::AssertionFailure() << "action " << out.action << ", port "
+                                       << (out.to.empty() ? -1 : out.to[0]) << ", why " << out.why;
+}
+inline testing::AssertionResult passed(const Outcome& out, const std::string& why) {
+    if (out.action == STEER_PASS && out.why == why) return testing::AssertionSuccess();
+    return testing::AssertionFailure() << "action " << out.action << ", why " << out.why;
+}
+inline testing::AssertionResult dropped(const Outcome& out, const std::string& why) {
+    if (out.action == STEER_DROP && out.why == why) return testing::AssertionSuccess();
+    return testing::AssertionFailure() << "action " << out.action << ", why " << out.why;
+}
 
 }  // namespace godwit::test

@@ -1,0 +1,124 @@
+// What attackers and full tables cannot do (rules 1, 3 and 11).
+#include "tests/packet/planes.hpp"
+
+namespace godwit::test {
+
+TYPED_TEST_SUITE(EveryPlane, Planes);
+
+Tcp forged_client(unsigned i, bool v6 = false) {
+    std::string low = std::to_string(i & 255), high = std::to_string(i >> 8 & 255);
+    if (v6) return tcp("[2001:db8:bad::" + high + ":" + low + "]:4000", "[2001:db8:1::1]:80");
+    return tcp("10.9." + high + "." + low + ":4000", "10.1.0.1:80");
+}
+
+TYPED_TEST(EveryPlane, SynFloodMakesNoEntriesAndLosesNoSession) {
+    std::vector<Tcp> clients = both_families();
+    for (const Tcp& client : clients) this->establish(client, kSource);
+    this->plane.steer(flipped(kSource, kDestination));
+    for (unsigned i = 0; i < 5000; ++i) this->from_client(forged_client(i, i & 1).syn());
+    EXPECT_EQ(this->plane.session_entries(), 2u);
+    for (const Tcp& client : clients)
+        EXPECT_TRUE(went_to(this->from_client(client.data("a")), kSourcePort, "session"));
+    EXPECT_EQ(this->plane.audit()[3], this->plane.handshakes(kDestination)) << "evictions are counted exactly";
+}
+
+TYPED_TEST(EveryPlane, SpoofedAckFloodMakesNoEntriesAndLosesNoSession) {
+    Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
+    this->establish(client, kSource);
+    this->plane.steer(flipped(kSource, kDestination));
+    for (unsigned i = 0; i < 5000; ++i) {
+        Tcp forged = forged_client(i, i & 1);
+        EXPECT_TRUE(went_to(this->from_client(forged.ack()), kSourcePort, "previous"));
+        EXPECT_TRUE(dropped(this->from_source(forged.reply().rst()), "rst-withheld"));
+    }
+    EXPECT_EQ(this->plane.session_entries(), 1u);
+    EXPECT_TRUE(went_to(this->from_client(client.data("a")), kSourcePort, "session"));
+    EXPECT_EQ(this->plane.audit()[3], this->plane.handshakes(kDestination));
+}
+
+TYPED_TEST(EveryPlane, SynFloodAfterTheFlipCannotPushOutAHandshakeOfTheSource) {
+    for (const Tcp& client : both_families()) {
+        this->plane.steer(steady(kSource));
+        this->from_client(client.syn());
+        this->from_source(client.reply().syn_ack());
+        this->plane.steer(flipped(kSource, kDestination));
+        for (unsigned i = 0; i < 4000; ++i) this->from_client(forged_client(i, i & 1).syn());
+        EXPECT_FALSE(this->plane.is_drained());
+        EXPECT_TRUE(went_to(this->from_client(client.ack()), kSourcePort, "proven"));
+    }
+}
+
+TYPED_TEST(EveryPlane, HandshakeOfTheSourceEvictedBeforeTheFlipSurvivesThroughItsAuthority) {
+    Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
+    this->from_client(client.syn());
+    this->from_source(client.reply().syn_ack());
+    for (unsigned i = 0; i < 4000; ++i) this->from_client(forged_client(i).syn());
+    this->plane.steer(flipped(kSource, kDestination));
+    EXPECT_TRUE(went_to(this->from_client(client.ack()), kSourcePort, "previous"));
+    EXPECT_TRUE(passed(this->from_source(client.reply().data("hello")), "opened"));
+    EXPECT_EQ(this->plane.pinned_to(client), kSource);
+}
+
+TYPED_TEST(EveryPlane, HandshakeOfTheDestinationThatWasForgottenGetsASecondChance) {
+    Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
+    this->plane.steer(flipped(kSource, kDestination));
+    this->from_client(client.syn());
+    this->from_destination(client.reply().syn_ack());
+    for (unsigned i = 0; i < 4000; ++i) this->from_client(forged_client(i).syn());
+    EXPECT_TRUE(went_to(this->from_client(client.ack()), kSourcePort, "previous"));
+    EXPECT_TRUE(dropped(this->from_source(client.reply().rst()), "rst-withheld"));
+    EXPECT_TRUE(went_to(this->from_client(client.data("hello")), kDestinationPort, "second-chance"));
+    EXPECT_TRUE(passed(this->from_destination(client.reply().data("hello")), "second-chance"));
+    EXPECT_EQ(this->plane.pinned_to(client), kDestination);
+}
+
+// A table of 4 + 1 lines: ten IPv4 sessions at the very most.
+template <typename P>
+class SmallTable : public EveryPlane<P> {};
+TYPED_TEST_SUITE(SmallTable, Planes);
+
+TYPED_TEST(SmallTable, FullTableKeepsWhatItHasAndCountsTheNewcomer) {
+    TypeParam small(TableSizes{4, 1, 256});
+    small.manage({});
+    small.steer(steady(kSource));
+    unsigned untracked = 0;
+    std::vector<Tcp> kept;
+    for (unsigned i = 0; i < 32; ++i) {
+        Tcp client = forged_client(i);
+        Outcome out = small.send(kSourcePort, client.reply().data("x"));
+        EXPECT_EQ(out.action, STEER_PASS) << "forwarded all the same";
+        if (out.why == "untracked")
+            ++untracked;
+        else
+            kept.push_back(client);
+    }
+    EXPECT_GE(untracked, 22u);
+    EXPECT_EQ(small.record(kVm).untracked, untracked);
+    EXPECT_EQ(small.sessions(kSource), kept.size());
+    small.steer(flipped(kSource, kDestination));
+    for (const Tcp& client : kept)
+        EXPECT_TRUE(went_to(small.send(kUplink, client.data("y")), kSourcePort, "session"));
+}
+
+TYPED_TEST(SmallTable, ClosedEntriesMakeRoom) {
+    TypeParam small(TableSizes{4, 1, 256});
+    small.manage({});
+    small.steer(hosted(kSource));
+    for (unsigned i = 0; i < 200; ++i) {
+        Tcp client = forged_client(i);
+        EXPECT_EQ(small.send(kSourcePort, client.reply().data("x")).why, "opened") << i;
+        small.send(kSourcePort, client.reply().rst());
+        small.advance_s(4);
+    }
+    EXPECT_EQ(small.record(kVm).untracked, 0u);
+    EXPECT_EQ(small.sessions(kSource), 0u);
+}
+
+TYPED_TEST(EveryPlane, ReasonsAreCounted) {
+    Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
+    std::uint64_t before = this->plane.reason(STEER_WHY_NEW_OWNER);
+    this->from_client(client.syn());
+    EXPECT_EQ(this->plane.reason(STEER_WHY_NEW_OWNER), before + 1);
+}
+
+}  // namespace godwit::test
