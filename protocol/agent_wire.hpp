@@ -1,0 +1,183 @@
+// What two agents say to each other about memory: frames on one TCP connection, little-endian.
+//
+//   destination (listens)                     source (connects)
+//   CHALLENGE(nonce)                    ->
+//                                       <-    HELLO(Hello as JSON, with the proof)
+//   WELCOME(Welcome as JSON)            ->
+//   copy:                               <-    ZERO, BASE ... BASE_END(root)      source runs
+//   BASE_HELD(root)                     ->
+//                                       <-    DIFF ... DIFF_END(root, epoch)     what changed until
+//                                       the fork
+//   PATCHED(root)                       ->                                       equal, or ABORT
+//                                       <-    DEVSTATE ...                       QEMU's device
+//                                       state
+//   LOADED                              ->                                       the clone is
+//   ready, paused merge:                              <-    MERGE ... MERGE_END(MergeEnd as JSON)
+//   MERGED(MergeOutcome as JSON)        ->
+// Either side may say ABORT(text) at any time and close.
+//
+// Each frame is a FrameHead and payload_bytes of payload. The checksum is XXH3-64 of the head's
+// first 16 bytes followed by the payload. Sequence numbers count from 0 in each direction; a gap is
+// an error. The proof is HMAC-SHA256 with the shared peer token as key over proof_text(): who does
+// not know the token learns nothing and is refused, and a recorded HELLO cannot be used with
+// another nonce.
+#pragma once
+
+#include "protocol/agent_api.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <boost/describe.hpp>
+
+namespace godwit::protocol::wire {
+
+constexpr std::uint32_t kFrameMagic = 0x54415747;  // "GWAT"
+constexpr std::uint16_t kFrameVersion = 1;
+constexpr std::uint32_t kChunkBytes = 1 << 20;  // of memory in one frame
+constexpr std::uint32_t kPayloadMax = kChunkBytes + 64 * 1024;
+constexpr std::uint32_t kHelloMax =
+    64 * 1024;  // before the proof is checked nothing larger is read
+constexpr std::uint64_t kDevstateMax = 256ull << 20;
+constexpr std::size_t kBlocksMax = 16;
+constexpr std::size_t kConflictsMax = 256;  // reported; more are counted
+constexpr std::size_t kLineBytes = 64;
+constexpr std::size_t kPageBytes = 4096;  // 64 lines: one mask
+
+enum class FrameType : std::uint16_t {
+    challenge = 1,
+    hello = 2,
+    welcome = 3,
+    zero = 4,
+    base = 5,
+    base_end = 6,
+    base_held = 7,
+    diff = 8,
+    diff_end = 9,
+    patched = 10,
+    devstate = 11,
+    loaded = 12,
+    merge = 13,
+    merge_end = 14,
+    merged = 15,
+    abort = 16,
+};
+BOOST_DESCRIBE_ENUM(FrameType, challenge, hello, welcome, zero, base, base_end, base_held, diff,
+                    diff_end, patched, devstate, loaded, merge, merge_end, merged, abort)
+constexpr std::uint16_t kFrameTypeLast = 16;
+
+struct FrameHead {
+    std::uint32_t magic;
+    std::uint16_t version;
+    std::uint16_t type;
+    std::uint32_t payload_bytes;
+    std::uint32_t sequence;
+    std::uint64_t checksum;
+};
+static_assert(sizeof(FrameHead) == 24);
+
+// Payload of BASE: this, then the bytes. Payload of ZERO: this alone, `length` bytes become zero.
+struct RangeHead {
+    std::uint32_t block;  // index into Hello::blocks
+    std::uint32_t reserved;
+    std::uint64_t offset;  // multiple of kPageBytes
+    std::uint64_t length;  // of BASE: equals the bytes that follow; multiple of kPageBytes
+};
+static_assert(sizeof(RangeHead) == 24);
+
+// Payload of DIFF and MERGE: BlockHead, then LineRecords, each followed by its lines (64 bytes for
+// each bit set in `mask`, lowest bit first).
+struct BlockHead {
+    std::uint32_t block;
+    std::uint32_t reserved;
+};
+static_assert(sizeof(BlockHead) == 8);
+struct LineRecord {
+    std::uint64_t offset;  // of the page, multiple of kPageBytes
+    std::uint64_t mask;    // bit i: line i of the page follows; never 0
+};
+static_assert(sizeof(LineRecord) == 16);
+
+// 128-bit XXH3 root over the blocks: memory/root.hpp says how it is made.
+struct Root {
+    std::uint64_t low, high;
+    friend bool operator==(const Root&, const Root&) = default;
+};
+static_assert(sizeof(Root) == 16);
+struct DiffEnd {
+    Root root;
+    std::uint64_t epoch;  // the clone's, one more than the source had
+};
+static_assert(sizeof(DiffEnd) == 24);
+
+// Payload of DEVSTATE: this, then a piece of the stream.
+struct DevstateHead {
+    std::uint64_t total;   // of the whole stream, the same in each frame; at most kDevstateMax
+    std::uint64_t offset;  // pieces come in order
+};
+static_assert(sizeof(DevstateHead) == 16);
+
+enum class Purpose { copy, merge };
+BOOST_DESCRIBE_ENUM(Purpose, copy, merge)
+
+struct Block {
+    std::string name;  // "ram", or "region:" and the region's name
+    std::uint64_t bytes = 0;
+    static constexpr std::string_view kRequired[] = {"name", "bytes"};
+};
+BOOST_DESCRIBE_STRUCT(Block, (), (name, bytes))
+
+struct Hello {
+    Purpose purpose = Purpose::copy;
+    Command command;
+    std::string vm, machine, cpu, qemu_version, accelerator;
+    std::uint32_t vcpus = 0;
+    std::vector<Block> blocks;
+    std::string nonce;  // the source's own, 64 hex digits
+    std::string proof;  // 64 hex digits
+    static constexpr std::string_view kRequired[] = {"purpose", "command", "vm",
+                                                     "blocks",  "nonce",   "proof"};
+};
+BOOST_DESCRIBE_STRUCT(Hello, (),
+                      (purpose, command, vm, machine, cpu, qemu_version, accelerator, vcpus, blocks,
+                       nonce, proof))
+
+struct Welcome {
+    std::string host, proof;  // the destination proves itself as well
+    static constexpr std::string_view kRequired[] = {"host", "proof"};
+};
+BOOST_DESCRIBE_STRUCT(Welcome, (), (host, proof))
+
+struct MergeEnd {
+    OnConflict on_conflict = OnConflict::fail;
+    std::string base_root;  // hex root over the region bases: both sides must hold the same
+    static constexpr std::string_view kRequired[] = {"on_conflict", "base_root"};
+};
+BOOST_DESCRIBE_STRUCT(MergeEnd, (), (on_conflict, base_root))
+
+struct MergeOutcome {
+    std::string job;
+    bool applied = false;
+    std::uint64_t bytes_patched = 0;
+    std::uint64_t conflict_count = 0;
+    double pause_ms = 0;
+    std::vector<Conflict> conflicts;  // at most kConflictsMax
+    static constexpr std::string_view kRequired[] = {"job", "applied"};
+};
+BOOST_DESCRIBE_STRUCT(MergeOutcome, (),
+                      (job, applied, bytes_patched, conflict_count, pause_ms, conflicts))
+
+// What both proofs are made over; `side` is "source" or "destination".
+inline std::string proof_text(std::string_view side, std::string_view challenge,
+                              const Hello& hello) {
+    std::string text = "godwit-agent/1 ";
+    text.append(side).append(" ").append(challenge).append(" ").append(hello.nonce).append(" ");
+    text.append(hello.command.job).append(" ").append(hello.vm).append(" ");
+    text.append(std::to_string(hello.command.token));
+    return text;
+}
+
+}  // namespace godwit::protocol::wire

@@ -1,0 +1,176 @@
+#include "vm_agent/memory/diff.hpp"
+
+#include <bit>
+#include <cstring>
+#include <immintrin.h>
+#include <string>
+
+namespace godwit::memory {
+
+namespace {
+
+constexpr std::size_t kLinesPerPage = kPageBytes / kLineBytes;
+alignas(64) constinit const std::byte kZeroPage[kPageBytes] = {};
+
+std::uint64_t compare_scalar(const std::byte* a, const std::byte* b) {
+    std::uint64_t mask = 0;
+    for (std::size_t line = 0; line < kLinesPerPage; ++line) {
+        std::uint64_t left[8], right[8], differs = 0;
+        std::memcpy(left, a + line * kLineBytes, kLineBytes);
+        std::memcpy(right, b + line * kLineBytes, kLineBytes);
+        for (int i = 0; i < 8; ++i) differs |= left[i] ^ right[i];
+        mask |= static_cast<std::uint64_t>(differs != 0) << line;
+    }
+    return mask;
+}
+
+__attribute__((target("avx2"))) std::uint64_t compare_avx2(const std::byte* a, const std::byte* b) {
+    std::uint64_t mask = 0;
+    for (std::size_t line = 0; line < kLinesPerPage; ++line) {
+        const auto* left = reinterpret_cast<const __m256i*>(a + line * kLineBytes);
+        const auto* right = reinterpret_cast<const __m256i*>(b + line * kLineBytes);
+        const __m256i low = _mm256_xor_si256(_mm256_loadu_si256(left), _mm256_loadu_si256(right));
+        const __m256i high =
+            _mm256_xor_si256(_mm256_loadu_si256(left + 1), _mm256_loadu_si256(right + 1));
+        const __m256i both = _mm256_or_si256(low, high);
+        mask |= static_cast<std::uint64_t>(_mm256_testz_si256(both, both) == 0) << line;
+    }
+    return mask;
+}
+
+__attribute__((target("avx512f"))) std::uint64_t compare_avx512(const std::byte* a,
+                                                                const std::byte* b) {
+    std::uint64_t mask = 0;
+    for (std::size_t line = 0; line < kLinesPerPage; ++line) {
+        const __m512i left = _mm512_loadu_si512(a + line * kLineBytes);
+        const __m512i right = _mm512_loadu_si512(b + line * kLineBytes);
+        mask |= static_cast<std::uint64_t>(_mm512_cmpneq_epi64_mask(left, right) != 0) << line;
+    }
+    return mask;
+}
+
+std::unexpected<Error> bad_records(const std::string& cause) {
+    return fail(Fault::Corrupt, "read changed lines", cause, "malformed-frame");
+}
+
+}  // namespace
+
+bool is_supported(Kernel kernel) {
+    switch (kernel) {
+        case Kernel::avx512:
+            return __builtin_cpu_supports("avx512f") != 0;
+        case Kernel::avx2:
+            return __builtin_cpu_supports("avx2") != 0;
+        case Kernel::scalar:
+            return true;
+    }
+    return false;
+}
+
+Kernel best_kernel() {
+    static const Kernel best = is_supported(Kernel::avx512) ? Kernel::avx512
+                               : is_supported(Kernel::avx2) ? Kernel::avx2
+                                                            : Kernel::scalar;
+    return best;
+}
+
+PageCompare page_compare(Kernel kernel) {
+    switch (kernel) {
+        case Kernel::avx512:
+            return compare_avx512;
+        case Kernel::avx2:
+            return compare_avx2;
+        case Kernel::scalar:
+            break;
+    }
+    return compare_scalar;
+}
+
+bool is_zero_page(const std::byte* page) {
+    // Most pages that are not zero say so in their first words.
+    std::uint64_t first[8];
+    std::memcpy(first, page, sizeof(first));
+    for (std::uint64_t word : first)
+        if (word != 0) return false;
+    return std::memcmp(page, kZeroPage, kPageBytes) == 0;
+}
+
+void Lines::reserve(std::size_t bytes) {
+    buffer_.resize(bytes);  // writes zeros: the pages are there
+    clear();
+}
+
+void Lines::clear() {
+    buffer_.clear();
+    line_count_ = 0;
+}
+
+void Lines::add(std::uint64_t page_offset, std::uint64_t mask, const std::byte* page) {
+    const LineRecord record{page_offset, mask};
+    const auto* head = reinterpret_cast<const std::byte*>(&record);
+    buffer_.insert(buffer_.end(), head, head + sizeof(record));
+    line_count_ += static_cast<std::uint64_t>(std::popcount(mask));
+    for (std::uint64_t left = mask; left != 0; left &= left - 1) {
+        const std::byte* line =
+            page + static_cast<std::size_t>(std::countr_zero(left)) * kLineBytes;
+        buffer_.insert(buffer_.end(), line, line + kLineBytes);
+    }
+}
+
+Result<void> for_each_record(
+    std::span<const std::byte> records, std::uint64_t limit,
+    const std::function<Result<void>(const LineRecord&, const std::byte* lines)>& visit) {
+    while (!records.empty()) {
+        LineRecord record{};
+        if (records.size() < sizeof(record)) return bad_records("a record is cut short");
+        std::memcpy(&record, records.data(), sizeof(record));
+        records = records.subspan(sizeof(record));
+        if (record.mask == 0) return bad_records("a record names no line");
+        if (record.offset % kPageBytes != 0)
+            return bad_records("offset " + std::to_string(record.offset) + " is not a page");
+        if (limit < kPageBytes || record.offset > limit - kPageBytes)
+            return bad_records("offset " + std::to_string(record.offset) +
+                               " lies outside of the block of " + std::to_string(limit) + " bytes");
+        const std::size_t bytes = static_cast<std::size_t>(std::popcount(record.mask)) * kLineBytes;
+        if (records.size() < bytes) return bad_records("a record's lines are cut short");
+        Result<void> seen = visit(record, records.data());
+        if (!seen) return seen;
+        records = records.subspan(bytes);
+    }
+    return {};
+}
+
+void apply_record(const LineRecord& record, const std::byte* lines, std::byte* memory) {
+    std::byte* page = memory + record.offset;
+    for (std::uint64_t left = record.mask; left != 0; left &= left - 1) {
+        std::memcpy(page + static_cast<std::size_t>(std::countr_zero(left)) * kLineBytes, lines,
+                    kLineBytes);
+        lines += kLineBytes;
+    }
+}
+
+Result<DiffCount> diff(const MappedFile& base, const MappedFile& current, Lines& out,
+                       Kernel kernel) {
+    if (base.size() != current.size() || base.size() % kPageBytes != 0)
+        return fail(Fault::Corrupt, "compare memory", "the two images differ in size");
+    Result<Extents> base_data = base.extents();
+    if (!base_data) return std::unexpected(std::move(base_data).error());
+    Result<Extents> current_data = current.extents();
+    if (!current_data) return std::unexpected(std::move(current_data).error());
+    const PageCompare compare = page_compare(kernel);
+    DiffCount count;
+    const std::uint64_t lines_before = out.line_count();
+    for (const Stretch& stretch : union_of(*base_data, *current_data)) {
+        count.bytes_compared += stretch.range.length;
+        for (std::uint64_t at = stretch.range.offset; at < stretch.range.end(); at += kPageBytes) {
+            const std::byte* old_page = stretch.in_base ? base.data() + at : kZeroPage;
+            const std::byte* new_page = stretch.in_current ? current.data() + at : kZeroPage;
+            const std::uint64_t mask = compare(old_page, new_page);
+            if (mask != 0) out.add(at, mask, new_page);
+        }
+    }
+    count.bytes_changed = (out.line_count() - lines_before) * kLineBytes;
+    return count;
+}
+
+}  // namespace godwit::memory
