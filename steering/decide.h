@@ -79,7 +79,7 @@ STEER_INLINE struct steer_verdict steer_decide_portless_in(const struct steer_fa
 {
     uint32_t owner = steer_owner(f->steer);
     bool draining = steer_is_draining(f->steer);
-    uint32_t authority = draining ? steer_previous(f->steer) : owner;
+    uint32_t authority = steer_authority(f->steer);
     if (f->kind == STEER_ICMP_ERROR)
         return draining ? steer_verdict(STEER_BOTH, owner, STEER_KEEP, STEER_WHY_ICMP_ERROR_BOTH)
                         : steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_ICMP_ERROR_DEFAULT);
@@ -126,9 +126,9 @@ STEER_INLINE struct steer_verdict steer_decide_in(const struct steer_facts *f)
     if (f->kind == STEER_UDP || f->kind == STEER_ECHO_REQUEST || f->kind == STEER_OTHER)
         return steer_verdict(STEER_FORWARD, owner, STEER_GIVE, STEER_WHY_NEW_OWNER);
     // The middle or the end of something we do not know, an answer to something we did not see asked: a
-    // clone holds copies of the old sockets and must not be asked, the previous owner knows.
+    // clone holds copies of the old sockets and must not be asked first, the original knows.
     if (steer_is_draining(f->steer))
-        return steer_verdict(STEER_FORWARD, steer_previous(f->steer), STEER_KEEP, STEER_WHY_PREVIOUS);
+        return steer_verdict(STEER_FORWARD, steer_authority(f->steer), STEER_KEEP, STEER_WHY_PREVIOUS);
     return steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_NEW_OWNER);
 }
 
@@ -163,8 +163,8 @@ STEER_INLINE struct steer_verdict steer_decide_neighbour_out(const struct steer_
                     : steer_fenced(STEER_WHY_FENCED_ANNOUNCE);
 }
 
-// Fragments, extension headers and ICMP errors name no session. The authority on old sessions may send
-// them; the new owner of a drain may be a clone and may not, until fragments find their session.
+// Fragments, extension headers and ICMP errors name no session. The original may send them; the other one
+// may be a clone and may not while both are active, until fragments find their session.
 STEER_INLINE struct steer_verdict steer_decide_portless_out(const struct steer_facts *f)
 {
     uint32_t why = f->kind == STEER_FRAGMENT     ? STEER_WHY_FRAGMENT_UNSUPPORTED
@@ -173,8 +173,7 @@ STEER_INLINE struct steer_verdict steer_decide_portless_out(const struct steer_f
                    : f->kind == STEER_VLAN       ? STEER_WHY_VLAN_UNSUPPORTED
                    : f->kind == STEER_TRUNCATED  ? STEER_WHY_TRUNCATED
                                                  : STEER_WHY_BAD_HEADER;
-    uint32_t authority = steer_is_draining(f->steer) ? steer_previous(f->steer) : steer_owner(f->steer);
-    if (f->kind == STEER_TRUNCATED || f->kind == STEER_BAD || f->sender != authority)
+    if (f->kind == STEER_TRUNCATED || f->kind == STEER_BAD || f->sender != steer_authority(f->steer))
         return steer_fenced(why);
     return steer_allowed(f, STEER_KEEP, why);
 }
@@ -183,7 +182,7 @@ STEER_INLINE struct steer_verdict steer_decide_portless_out(const struct steer_f
 STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts *f, bool given, bool taken)
 {
     bool draining = steer_is_draining(f->steer);
-    uint32_t owner = steer_owner(f->steer);
+    bool is_authority = f->sender == steer_authority(f->steer);
     uint32_t why = f->handshake ? STEER_WHY_HANDSHAKE : STEER_WHY_SECOND_CHANCE;
     if (taken)
         return steer_fenced(STEER_WHY_FENCED);
@@ -200,15 +199,14 @@ STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts 
             return steer_allowed(f, STEER_FORGET, why);
         if (!draining)
             return steer_allowed(f, STEER_KEEP, STEER_WHY_OPENED);
-        // The previous owner does not know it. Before the peer hears so, the default owner is asked.
-        return f->sender == owner ? steer_fenced(STEER_WHY_FENCED)
-                                  : steer_verdict(STEER_DROP, owner, STEER_CHANCE, STEER_WHY_RST_WITHHELD);
+        // The original does not know it. Before the peer hears so, the other one is asked.
+        return is_authority ? steer_verdict(STEER_DROP, !f->sender, STEER_CHANCE, STEER_WHY_RST_WITHHELD)
+                            : steer_fenced(STEER_WHY_FENCED);
     }
-    // Anything else says that the VM holds the session: the egress of who may hold it is the authority.
+    // Anything else says that the VM holds the session, and who is no clone is right about that.
     if (given)
         return steer_allowed(f, STEER_PIN, why);
-    return draining && f->sender == owner ? steer_fenced(STEER_WHY_FENCED)
-                                          : steer_allowed(f, STEER_PIN, STEER_WHY_OPENED);
+    return is_authority ? steer_allowed(f, STEER_PIN, STEER_WHY_OPENED) : steer_fenced(STEER_WHY_FENCED);
 }
 
 STEER_INLINE struct steer_verdict steer_decide_out(const struct steer_facts *f)

@@ -156,13 +156,12 @@ STEER_INLINE void steer_session_track(struct steer_plane *plane, enum steer_tabl
 
 // ---- ageing -----------------------------------------------------------------------------------------
 
-// Closed sessions of the source are kept while it is hosted or drains: a clone made meanwhile holds copies
-// of their sockets, and once the entry is gone the source's RST would give the clone a second chance to
-// answer for a session that has ended. They count nowhere and make room when room is needed.
+// Closed sessions of the original are kept while it is hosted or two are active: a clone made meanwhile
+// holds copies of their sockets, and once the entry is gone the original's RST would give the clone a second
+// chance to answer for a session that has ended. They count nowhere and make room when room is needed.
 STEER_INLINE bool steer_is_tombstone(uint64_t word, uint32_t owner)
 {
-    uint32_t source = steer_is_draining(word) ? steer_previous(word) : steer_owner(word);
-    return (steer_is_draining(word) || steer_is_hosting(word)) && owner == source;
+    return (steer_is_draining(word) || steer_is_hosting(word)) && owner == steer_authority(word);
 }
 
 STEER_INLINE uint32_t steer_session_timeout(const struct vm_record *vm, uint64_t word, uint32_t meta,

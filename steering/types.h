@@ -71,18 +71,26 @@ STEER_INLINE void steer_and32(uint32_t *p, uint32_t mask)
 
 // ---- the steer word: one load gives a coherent picture, one store is the flip -------------------
 //   bits 0..31 epoch | 32 VALID | 33 HOSTING | 34 DRAINING | 35 owner | 36 previous | 37,38 slot present
+//   | 39 original: of two active backends the one that is no clone
 #define STEER_VALID (1ull << 32)    /* the VM is managed */
 #define STEER_HOSTING (1ull << 33)  /* the switch answers ARP and ND for the addresses */
 #define STEER_DRAINING (1ull << 34) /* `previous` exists and still serves what it owns */
 #define STEER_OWNER_SHIFT 35
 #define STEER_PREVIOUS_SHIFT 36
 #define STEER_PRESENT_SHIFT 37
+#define STEER_ORIGINAL_SHIFT 39
 
 STEER_INLINE uint32_t steer_epoch(uint64_t word) { return (uint32_t)word; }
 STEER_INLINE uint32_t steer_owner(uint64_t word) { return (uint32_t)(word >> STEER_OWNER_SHIFT) & 1u; }
 STEER_INLINE uint32_t steer_previous(uint64_t word)
 {
     return (uint32_t)(word >> STEER_PREVIOUS_SHIFT) & 1u;
+}
+// Who is asked about what nobody remembers. While two are active it is the original, in both directions:
+// a clone holds copies of the sockets that were open when it was made, and a rollback does not change that.
+STEER_INLINE uint32_t steer_authority(uint64_t word)
+{
+    return (uint32_t)(word >> (word & STEER_DRAINING ? STEER_ORIGINAL_SHIFT : STEER_OWNER_SHIFT)) & 1u;
 }
 STEER_INLINE bool steer_is_draining(uint64_t word) { return (word & STEER_DRAINING) != 0; }
 STEER_INLINE bool steer_is_hosting(uint64_t word) { return (word & STEER_HOSTING) != 0; }
@@ -95,13 +103,29 @@ STEER_INLINE bool steer_slot_active(uint64_t word, uint32_t slot)
 {
     return slot == steer_owner(word) || (steer_is_draining(word) && slot == steer_previous(word));
 }
-// `flags`: STEER_VALID | STEER_HOSTING | STEER_DRAINING; `present`: bit 0 = slot 0, bit 1 = slot 1.
+// `flags`: STEER_VALID | STEER_HOSTING | STEER_DRAINING; `present`: bit 0 = slot 0, bit 1 = slot 1. With
+// DRAINING the previous owner is taken for the original: right for a first flip, see steer_word_next.
 STEER_INLINE uint64_t steer_word(uint32_t epoch, uint32_t owner, uint32_t previous, uint64_t flags,
                                  uint32_t present)
 {
     return (uint64_t)epoch | flags | (uint64_t)(owner & 1u) << STEER_OWNER_SHIFT |
            (uint64_t)(previous & 1u) << STEER_PREVIOUS_SHIFT |
-           (uint64_t)(present & 3u) << STEER_PRESENT_SHIFT;
+           (uint64_t)(present & 3u) << STEER_PRESENT_SHIFT |
+           (uint64_t)(previous & 1u) << STEER_ORIGINAL_SHIFT;
+}
+// The word that follows `now`: the epoch grows when the owner changes, and a flip back during a drain, or
+// forth again, keeps the original. Without `draining`, `previous` is ignored.
+STEER_INLINE uint64_t steer_word_next(uint64_t now, uint32_t owner, bool draining, uint32_t previous,
+                                      bool hosting, uint32_t present)
+{
+    bool known = (now & STEER_VALID) != 0;
+    bool flips = known && steer_owner(now) != (owner & 1u);
+    uint64_t flags = STEER_VALID | (hosting ? STEER_HOSTING : 0) | (draining ? STEER_DRAINING : 0);
+    uint32_t epoch = steer_epoch(now) + (flips || !known ? 1 : 0);
+    uint64_t next = steer_word(epoch, owner, draining ? previous : owner, flags, present);
+    if (known && draining && now & STEER_DRAINING)
+        next = (next & ~(1ull << STEER_ORIGINAL_SHIFT)) | (now & 1ull << STEER_ORIGINAL_SHIFT);
+    return next;
 }
 
 // ---- records of the plane's maps ----------------------------------------------------------------

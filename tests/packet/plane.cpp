@@ -18,11 +18,11 @@ bool is_live(const steer_slot& slot) { return steer_meta_life(slot.meta) == STEE
 }  // namespace
 
 void Plane::steer(const Plan& plan, std::uint16_t vm) {
-    std::uint64_t flags = STEER_VALID | (plan.hosting ? STEER_HOSTING : 0) |
-                          (plan.previous ? STEER_DRAINING : 0);
-    std::uint64_t word = steer_word(++epoch_, plan.owner, plan.previous.value_or(plan.owner), flags,
-                                    plan.destination_present ? 3u : 1u);
-    __atomic_store_n(&record(vm).steer, word, __ATOMIC_RELEASE);
+    std::uint64_t* steer = &record(vm).steer;
+    std::uint64_t next = steer_word_next(*steer, plan.owner, plan.previous.has_value(),
+                                         plan.previous.value_or(plan.owner), plan.hosting,
+                                         plan.destination_present ? 3u : 1u);
+    __atomic_store_n(steer, next, __ATOMIC_RELEASE);
 }
 
 bool Plane::is_drained(std::uint16_t vm) {

@@ -88,7 +88,6 @@ class Plane {
   private:
     std::optional<Slot> owner_of(const Address& peer, const Address& vm_address, std::uint16_t peer_port,
                                  std::uint16_t vm_port, std::uint8_t protocol, std::uint16_t vm);
-    std::uint32_t epoch_ = 0;
 };
 
 }  // namespace godwit::test

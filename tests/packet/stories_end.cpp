@@ -288,6 +288,48 @@ TYPED_TEST(EveryPlane, LateSegmentOfAClosedOldSessionDoesNotReachTheClone) {
     }
 }
 
+// After a rollback the clone is the one that drains, and it still must not be asked about what nobody
+// remembers: it would answer for its copies.
+TYPED_TEST(EveryPlane, RollbackDoesNotMakeTheCloneAnAuthority) {
+    for (const Tcp& client : both_families()) {
+        this->plane.steer(steady(kSource));
+        this->plane.steer(flipped(kSource, kDestination));
+        this->plane.steer(flipped(kDestination, kSource));
+        EXPECT_TRUE(went_to(this->from_client(client.data("old")), kSourcePort, "previous"));
+        EXPECT_TRUE(dropped(this->from_destination(client.reply().data("copied")), "fenced"));
+        EXPECT_TRUE(dropped(this->from_source(client.reply().rst()), "rst-withheld"));
+        EXPECT_TRUE(went_to(this->from_client(client.data("old")), kDestinationPort, "second-chance"));
+        EXPECT_TRUE(passed(this->from_destination(client.reply().data("mine")), "second-chance"));
+        EXPECT_EQ(this->plane.pinned_to(client), kDestination);
+        this->from_destination(client.reply().rst());
+    }
+}
+
+TYPED_TEST(EveryPlane, ClosedSessionOfTheSourceIsRememberedThroughARollback) {
+    for (const Tcp& client : both_families()) {
+        this->plane.steer(steady(kSource));
+        this->establish(client, kSource);
+        this->plane.steer(flipped(kSource, kDestination));
+        this->from_source(client.reply().rst());
+        this->plane.steer(flipped(kDestination, kSource));
+        this->plane.advance_s(60);
+        this->plane.sweep();
+        EXPECT_TRUE(went_to(this->from_client(client.data("late")), kSourcePort, "session"));
+    }
+}
+
+TYPED_TEST(EveryPlane, EpochGrowsWithEachFlipAndOnlyThen) {
+    auto epoch = [this] { return steer_epoch(this->plane.record(kVm).steer); };
+    std::uint32_t first = epoch();
+    this->plane.steer(hosted(kSource));
+    EXPECT_EQ(epoch(), first);
+    this->plane.steer(flipped(kSource, kDestination));
+    this->plane.steer(flipped(kSource, kDestination));
+    EXPECT_EQ(epoch(), first + 1);
+    this->plane.steer(flipped(kDestination, kSource));
+    EXPECT_EQ(epoch(), first + 2);
+}
+
 TYPED_TEST(EveryPlane, LongestWaitForAnyAnswerIsMeasured) {
     Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
     this->establish(client, kSource);
