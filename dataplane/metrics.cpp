@@ -1,0 +1,56 @@
+#include "dataplane/metrics.hpp"
+
+#include "dataplane/sessions.hpp"
+
+namespace godwit::dataplane {
+namespace {
+
+void refresh_reasons(Metrics& metrics, Plane& plane) {
+    for (std::uint32_t why = 0; why < STEER_WHYS; ++why) {
+        prometheus::Counter& counter =
+            metrics.counter("godwit_switch_packets_total", "Packets by the reason of their verdict",
+                            {{"reason", steer_why_name(why)}});
+        // The plane counts; this one follows. It starts at 0 with the process, as counters may.
+        const auto now = static_cast<double>(plane.reason(static_cast<steer_why>(why)));
+        if (now > counter.Value()) counter.Increment(now - counter.Value());
+    }
+}
+
+void refresh_tables(Metrics& metrics, Plane& plane) {
+    for (const auto& [table, family] : {std::pair{STEER_SESSIONS4, "4"}, std::pair{STEER_SESSIONS6, "6"}}) {
+        metrics.gauge("godwit_switch_table_entries", "Entries of the session table", {{"family", family}})
+            .Set(static_cast<double>(used_slots(plane, table)));
+        metrics.gauge("godwit_switch_table_capacity", "Slots of the session table", {{"family", family}})
+            .Set(static_cast<double>(capacity(plane, table)));
+    }
+}
+
+// Sums: a VM's id is no label.
+void refresh_vms(Metrics& metrics, Steerings& steerings) {
+    double owner = 0, previous = 0, draining = 0, untracked = 0;
+    for (const protocol::VmSteering& vm : steerings.all()) {
+        for (const protocol::BackendSteering& backend : vm.backends)
+            (backend.name == vm.owner ? owner : previous) += static_cast<double>(backend.sessions);
+        draining += vm.previous ? 1 : 0;
+        untracked += static_cast<double>(vm.untracked);
+    }
+    metrics.gauge("godwit_steering_sessions", "Live sessions", {{"target", "owner"}}).Set(owner);
+    metrics.gauge("godwit_steering_sessions", "Live sessions", {{"target", "previous"}}).Set(previous);
+    metrics.gauge("godwit_steering_draining", "VMs that drain").Set(draining);
+    metrics.gauge("godwit_steering_untracked", "Newcomers that found the table full").Set(untracked);
+}
+
+}  // namespace
+
+void register_metrics(Metrics& metrics, Plane& plane, Steerings& steerings) {
+    Metrics* to = &metrics;
+    Plane* from = &plane;
+    Steerings* of = &steerings;
+    metrics.before_text([to, from, of] {
+        refresh_reasons(*to, *from);
+        refresh_tables(*to, *from);
+        refresh_vms(*to, *of);
+    });
+}
+
+}  // namespace godwit::dataplane

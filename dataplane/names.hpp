@@ -1,0 +1,17 @@
+// Addresses and MACs between text and the plane's words.
+#pragma once
+
+#include <string>
+
+#include "lib/error.hpp"
+#include "dataplane/plane.hpp"
+
+namespace godwit::dataplane {
+
+// "10.1.0.10" or "2001:db8::1"; Rejected with what to write instead.
+Result<HostedAddress> parse_hosted(const std::string& text);
+std::string to_text(const HostedAddress& address);
+// "52:54:00:12:34:56"; multicast and all-zero ones are Rejected.
+Result<Mac> parse_mac(const std::string& text);
+
+}  // namespace godwit::dataplane

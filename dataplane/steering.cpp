@@ -1,0 +1,220 @@
+#include "dataplane/steering.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+#include "lib/log.hpp"
+#include "dataplane/names.hpp"
+
+namespace godwit::dataplane {
+namespace {
+
+bool same_slot(const SlotState& a, const SlotState& b) {
+    return a.name == b.name && a.port == b.port && a.mac == b.mac;
+}
+
+std::uint64_t word_of(const VmState& state) {
+    std::uint32_t present = 0;
+    for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot)
+        if (!state.slots[slot].name.empty()) present |= 1u << slot;
+    const std::uint64_t flags = STEER_VALID | (state.hosting ? STEER_HOSTING : 0) |
+                                (state.previous ? STEER_DRAINING : 0);
+    return steer_word(state.epoch, state.owner, state.previous.value_or(state.owner), flags, present);
+}
+
+bool says_the_same(const VmState& a, const VmState& b) {
+    return a.addresses == b.addresses && word_of(a) == word_of(b) &&
+           std::ranges::equal(a.slots, b.slots, same_slot);
+}
+
+Error unknown_vm(const std::string& vm) {
+    return {Fault::Missing, "find " + vm, "this switch does not manage it", "unknown-vm"};
+}
+
+}  // namespace
+
+Steerings::Steerings(Plane& plane, StateFile file,
+                     std::function<void(const std::string&, const protocol::VmSteering&)> on_change)
+    : plane_(plane), file_(std::move(file)), on_change_(std::move(on_change)) {}
+
+Result<void> Steerings::start() {
+    Result<SwitchState> loaded = file_.load();
+    if (!loaded) return std::unexpected(std::move(loaded).error());
+    state_ = std::move(*loaded);
+    for (auto& [vm, state] : state_.vms) {
+        state.slots.resize(STEER_SLOTS);
+        // Absent after a reboot, or killed between "made durable" and "told the plane".
+        Result<VmSetup> setup = setup_of(state);
+        if (!setup) return std::unexpected(std::move(setup).error().within("restore " + vm));
+        Result<void> told = plane_.set_vm(state.index, *setup);
+        if (!told) return std::unexpected(std::move(told).error().within("restore " + vm));
+        if (steer_load64(&plane_.record(state.index).steer) != word_of(state)) store_word(vm, state);
+    }
+    return {};
+}
+
+Result<void> Steerings::check_token(std::uint64_t token) {
+    if (token < state_.token)
+        return fail(Fault::Conflict, "accept a command",
+                    "its token " + std::to_string(token) + " is older than " +
+                        std::to_string(state_.token) + "; another controller has taken over",
+                    "stale-epoch");
+    if (token == state_.token) return {};
+    // Durable before anything is done with it: after a restart the older one must still be refused.
+    SwitchState next = state_;
+    next.token = token;
+    Result<void> saved = file_.save(next);
+    if (saved) state_ = std::move(next);
+    return saved;
+}
+
+Result<protocol::Fence> Steerings::raise_fence(const protocol::Fence& fence) {
+    Result<void> current = check_token(fence.token);
+    if (!current) return std::unexpected(std::move(current).error());
+    return protocol::Fence{state_.token};
+}
+
+Result<protocol::VmSteering> Steerings::put(const std::string& vm, const protocol::Steering& wanted) {
+    Result<void> current = check_token(wanted.command.token);
+    if (!current) return std::unexpected(std::move(current).error());
+    Result<VmState> next = plan(vm, wanted);
+    if (!next) return std::unexpected(std::move(next).error());
+    auto known = state_.vms.find(vm);
+    if (known != state_.vms.end() && says_the_same(known->second, *next)) return status(vm);
+
+    const VmState before = known == state_.vms.end() ? VmState{.slots = {{}, {}}} : known->second;
+    SwitchState meant = state_;
+    meant.vms[vm] = *next;
+    Result<void> saved = file_.save(meant);
+    if (!saved) return std::unexpected(std::move(saved).error().within("steer " + vm));
+    state_ = std::move(meant);
+    Result<void> done = carry_out(vm, before, *next);
+    if (!done) return std::unexpected(std::move(done).error().within("steer " + vm));
+    protocol::VmSteering now = describe(vm, *next);
+    on_change_("steering", now);
+    return now;
+}
+
+Result<void> Steerings::carry_out(const std::string& vm, const VmState& before, const VmState& after) {
+    Result<VmSetup> setup = setup_of(after);
+    if (!setup) return std::unexpected(std::move(setup).error());
+    vm_record& record = plane_.record(after.index);
+    bool leaves = false;
+    for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
+        const SlotState &was = before.slots[slot], &is = after.slots[slot];
+        if (was.name.empty() || was.name == is.name) continue;
+        leaves = true;
+        // Who comes next must not inherit what the old backend owned.
+        if (is.name.empty()) continue;
+        Result<Plane::ResetCount> ended = plane_.end_sessions(after.index, slot, Plane::Tell::nobody);
+        if (!ended) return std::unexpected(std::move(ended).error());
+    }
+    if (after.hosting && !before.hosting) {
+        steer_store32(&record.longest_gap, 0);
+        for (std::uint32_t& since : record.waiting_since) steer_store32(&since, 0);
+    }
+    // A backend that leaves is out of the word before its identity goes; one that comes is known
+    // before the word names it.
+    if (leaves) store_word(vm, after);
+    Result<void> told = plane_.set_vm(after.index, *setup);
+    if (!told) return told;
+    store_word(vm, after);
+    for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
+        if (before.slots[slot].name.empty() || !after.slots[slot].name.empty()) continue;
+        Result<Plane::ResetCount> ended = plane_.end_sessions(after.index, slot, Plane::Tell::nobody);
+        if (!ended) return std::unexpected(std::move(ended).error());
+    }
+    return {};
+}
+
+// The flip: one store, after which every packet that begins sees the new owner.
+void Steerings::store_word(const std::string& vm, const VmState& state) {
+    vm_record& record = plane_.record(state.index);
+    const std::uint64_t word = word_of(state);
+    const bool flips = steer_epoch(steer_load64(&record.steer)) != state.epoch;
+    const auto begin = std::chrono::steady_clock::now();
+    __atomic_store_n(&record.steer, word, __ATOMIC_SEQ_CST);
+    const auto took = std::chrono::steady_clock::now() - begin;
+    if (!flips) return;
+    Live& live = live_[vm];
+    live.was_drained = false;
+    live.flip_ns = static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
+    log::info("steering", vm + ": owner " + state.slots[state.owner].name + ", previous " +
+                              (state.previous ? state.slots[*state.previous].name : "none") + ", epoch " +
+                              std::to_string(state.epoch));
+}
+
+Result<void> Steerings::remove(const std::string& vm, std::uint64_t token) {
+    Result<void> current = check_token(token);
+    if (!current) return current;
+    auto known = state_.vms.find(vm);
+    if (known == state_.vms.end()) return {};
+    // The plane first: a restart in between finds the name still there and may be told again.
+    Result<void> cleared = plane_.clear_vm(known->second.index);
+    if (!cleared) return std::unexpected(std::move(cleared).error().within("stop steering " + vm));
+    SwitchState next = state_;
+    next.vms.erase(vm);
+    Result<void> saved = file_.save(next);
+    if (!saved) return saved;
+    state_ = std::move(next);
+    live_.erase(vm);
+    return {};
+}
+
+Result<protocol::ResetResult> Steerings::reset(const std::string& vm,
+                                               const protocol::ResetRequest& request) {
+    Result<void> current = check_token(request.command.token);
+    if (!current) return std::unexpected(std::move(current).error());
+    auto known = state_.vms.find(vm);
+    if (known == state_.vms.end()) return std::unexpected(unknown_vm(vm));
+    VmState& state = known->second;
+    if (state.reset && state.reset->job == request.command.job && state.reset->step == request.command.step)
+        return state.reset->result;
+    auto slot = std::ranges::find(state.slots, request.backend, &SlotState::name);
+    if (slot == state.slots.end())
+        return fail(Fault::Rejected, "reset sessions of " + vm,
+                    "/backend: \"" + request.backend + "\" is none of its backends", "unknown-backend");
+    const auto number = static_cast<std::uint32_t>(slot - state.slots.begin());
+    Result<Plane::ResetCount> ended = plane_.end_sessions(state.index, number, Plane::Tell::peers);
+    if (!ended) return std::unexpected(std::move(ended).error().within("reset sessions of " + vm));
+    ResetOutcome outcome{request.command.job, request.command.step, {ended->reset, ended->dropped}};
+    state.reset = outcome;
+    Result<void> saved = file_.save(state_);
+    if (!saved) return std::unexpected(std::move(saved).error().within("reset sessions of " + vm));
+    look_at_drains();
+    return outcome.result;
+}
+
+Result<VmSetup> Steerings::announcement(const std::string& vm, std::uint64_t token) {
+    Result<void> current = check_token(token);
+    if (!current) return std::unexpected(std::move(current).error());
+    auto known = state_.vms.find(vm);
+    if (known == state_.vms.end()) return std::unexpected(unknown_vm(vm));
+    return setup_of(known->second);
+}
+
+Result<VmSetup> Steerings::setup_of(const VmState& state) const {
+    VmSetup setup;
+    const std::vector<PortState> ports = plane_.ports();
+    for (const std::string& text : state.addresses) {
+        Result<HostedAddress> address = parse_hosted(text);
+        if (!address) return std::unexpected(std::move(address).error());
+        setup.addresses.push_back(*address);
+    }
+    for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
+        const SlotState& seat = state.slots[slot];
+        if (seat.name.empty()) continue;
+        auto port = std::ranges::find(ports, seat.port, &PortState::name);
+        if (port == ports.end())
+            return fail(Fault::Rejected, "backend " + seat.name,
+                        "its port \"" + seat.port + "\" is no longer configured", "unknown-port");
+        Result<Mac> mac = parse_mac(seat.mac);
+        if (!mac) return std::unexpected(std::move(mac).error());
+        setup.backends[slot] = {port->ifindex, *mac};
+        if (slot == state.owner) setup.mac = *mac;
+    }
+    return setup;
+}
+
+}  // namespace godwit::dataplane

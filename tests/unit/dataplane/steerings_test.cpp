@@ -1,0 +1,224 @@
+// The switch's control half: what a command may say, what is durable, and in which order the plane hears.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <unistd.h>
+
+#include "dataplane/config.hpp"
+#include "dataplane/names.hpp"
+#include "dataplane/steering.hpp"
+#include "tests/fakes/fake_plane.hpp"
+
+namespace godwit::test {
+namespace {
+
+using dataplane::StateFile;
+using dataplane::Steerings;
+using protocol::Backend;
+using protocol::Steering;
+using protocol::VmSteering;
+
+const Backend kA{"host-a", "host-a", "52:54:00:00:00:01"};
+const Backend kB{"host-b", "host-b", "52:54:00:00:00:01"};
+const Backend kC{"host-c", "host-c", "52:54:00:00:00:01"};
+
+Steering steady(const Backend& on, std::uint64_t token = 1) {
+    return {{token, "j-1", "step"}, {"10.1.0.10", "fd00::10"}, {on}, on.name, std::nullopt, false};
+}
+Steering both(const std::string& owner, std::optional<std::string> previous, bool hosting) {
+    return {{1, "j-1", "step"}, {"10.1.0.10", "fd00::10"}, {kA, kB}, owner, std::move(previous), hosting};
+}
+
+class SwitchSteering : public testing::Test {
+protected:
+    SwitchSteering() {
+        directory_ = testing::TempDir() + "gwt" + std::to_string(getpid()) + "-steerings-" +
+                     testing::UnitTest::GetInstance()->current_test_info()->name();
+        restart();
+    }
+    ~SwitchSteering() override { std::filesystem::remove_all(directory_); }
+
+    void restart() {
+        steerings = std::make_unique<Steerings>(
+            plane, StateFile(directory_),
+            [this](const std::string& type, const VmSteering& vm) { told.push_back(type + " " + vm.owner); });
+        ASSERT_TRUE(steerings->start());
+    }
+    std::uint64_t word() { return plane.record(0).steer; }
+    // Everything a refused command says about its fields.
+    static std::string complaints(const Result<VmSteering>& result) {
+        std::string all;
+        if (result) return "accepted";
+        for (const FieldError& e : result.error().fields) all += e.pointer + " " + e.message + "\n";
+        return all;
+    }
+
+    std::string directory_;
+    FakePlane plane;
+    std::vector<std::string> told;
+    std::unique_ptr<Steerings> steerings;
+};
+
+TEST_F(SwitchSteering, TheSteerWordIsWrittenAfterThePlaneKnowsTheBackend) {
+    ASSERT_TRUE(steerings->put("web-1", steady(kA)));
+    ASSERT_EQ(plane.order, std::vector<std::string>{"set_vm 0 word 0"});
+    EXPECT_EQ(steer_owner(word()), 0u);
+    EXPECT_FALSE(steer_is_draining(word()));
+    EXPECT_EQ(plane.setups[0].backends[0].ifindex, 3u);
+}
+
+TEST_F(SwitchSteering, PuttingTheSameTwiceChangesNothing) {
+    ASSERT_TRUE(steerings->put("web-1", steady(kA)));
+    const std::uint64_t before = word();
+    Result<VmSteering> again = steerings->put("web-1", steady(kA));
+    ASSERT_TRUE(again);
+    EXPECT_EQ(again->epoch, 1u);
+    EXPECT_EQ(word(), before);
+    EXPECT_EQ(plane.order.size(), 1u);
+}
+
+TEST_F(SwitchSteering, TheFlipRaisesTheEpochAndRollbackIsTheSameTheOtherWay) {
+    ASSERT_TRUE(steerings->put("web-1", steady(kA)));
+    ASSERT_TRUE(steerings->put("web-1", both("host-a", std::nullopt, true)));
+    EXPECT_EQ(steer_epoch(word()), 1u) << "hosting is no flip";
+    Result<VmSteering> flipped = steerings->put("web-1", both("host-b", "host-a", true));
+    ASSERT_TRUE(flipped);
+    EXPECT_EQ(flipped->epoch, 2u);
+    EXPECT_EQ(steer_owner(word()), 1u);
+    EXPECT_EQ(steer_previous(word()), 0u);
+    EXPECT_TRUE(steer_is_hosting(word()));
+    ASSERT_TRUE(steerings->put("web-1", both("host-a", "host-b", true)));
+    EXPECT_EQ(steer_owner(word()), 0u);
+    EXPECT_EQ(steer_previous(word()), 1u);
+}
+
+TEST_F(SwitchSteering, DrainedIsTrueOnlyAfterTheGracePeriodAndOnlyAtZero) {
+    ASSERT_TRUE(steerings->put("web-1", both("host-b", "host-a", true)));
+    EXPECT_FALSE(steerings->status("web-1")->drained) << "a packet may still be pinning to the source";
+    ASSERT_EQ(steerings->waiting_for_grace().size(), 1u);
+    steerings->grace_over("web-1", 1);
+    plane.record(0).handshakes[0] = 1;
+    EXPECT_FALSE(steerings->status("web-1")->drained);
+    plane.record(0).handshakes[0] = 0;
+    steerings->look_at_drains();
+    EXPECT_TRUE(steerings->status("web-1")->drained);
+    plane.record(0).sessions[0] = 1;
+    steerings->look_at_drains();
+    const std::vector<std::string> expected = {"steering host-b", "drained host-b", "undrained host-b"};
+    EXPECT_EQ(told, expected);
+}
+
+TEST_F(SwitchSteering, AnOlderTokenIsRefusedAlsoAfterARestart) {
+    ASSERT_TRUE(steerings->put("web-1", steady(kA, 7)));
+    restart();
+    Result<VmSteering> old = steerings->put("web-1", steady(kB, 6));
+    ASSERT_FALSE(old);
+    EXPECT_EQ(old.error().slug, "stale-epoch");
+    EXPECT_EQ(old.error().fault, Fault::Conflict);
+    EXPECT_EQ(steerings->status("web-1")->owner, "host-a");
+    EXPECT_FALSE(steerings->reset("web-1", {{6, "j", "s"}, "host-a"}));
+    EXPECT_FALSE(steerings->remove("web-1", 6));
+    EXPECT_FALSE(steerings->raise_fence({6}));
+    EXPECT_EQ(steerings->raise_fence({9})->token, 9u);
+    restart();
+    EXPECT_EQ(steerings->token(), 9u);
+}
+
+TEST_F(SwitchSteering, ARestartMakesThePlaneAgreeWithWhatWasMeant) {
+    ASSERT_TRUE(steerings->put("web-1", both("host-b", "host-a", true)));
+    const std::uint64_t meant = word();
+    plane.record(0) = {};  // as after a reboot
+    plane.setups.clear();
+    restart();
+    EXPECT_EQ(word(), meant);
+    EXPECT_EQ(plane.setups[0].backends[1].ifindex, 4u);
+    EXPECT_EQ(steerings->status("web-1")->previous, "host-a");
+}
+
+TEST_F(SwitchSteering, ACommandThePlaneRefusedIsFinishedByTheNextStart) {
+    ASSERT_TRUE(steerings->put("web-1", steady(kA)));
+    plane.refuse(true);
+    EXPECT_FALSE(steerings->put("web-1", both("host-b", "host-a", true)));
+    plane.refuse(false);
+    restart();
+    EXPECT_EQ(steer_owner(word()), 1u);
+}
+
+TEST_F(SwitchSteering, ABackendKeepsItsSlotAndWhoComesNextInheritsNothing) {
+    ASSERT_TRUE(steerings->put("web-1", both("host-b", "host-a", true)));
+    ASSERT_TRUE(steerings->put("web-1", steady(kB)));
+    EXPECT_EQ(steer_owner(word()), 1u) << "host-b stays in slot 1";
+    EXPECT_EQ(plane.order.back(), "end 0") << "what host-a left is forgotten";
+    Steering next{{1, "j-2", "s"}, {"10.1.0.10", "fd00::10"}, {kB, kC}, "host-b", std::nullopt, true};
+    ASSERT_TRUE(steerings->put("web-1", next));
+    EXPECT_EQ(plane.setups[0].backends[0].ifindex, 5u);
+    EXPECT_EQ(plane.setups[0].backends[1].ifindex, 4u);
+}
+
+TEST_F(SwitchSteering, EveryWrongFieldIsNamedAtOnce) {
+    Steering bad = both("host-z", "host-z", true);
+    bad.addresses = {"10.1.0.300", "10.1.0.7", "10.1.0.7"};
+    bad.backends[1].port = "host-a";
+    bad.backends[1].mac = "01:00:5e:00:00:01";
+    const std::string all = complaints(steerings->put("web-1", bad));
+    for (const char* pointer : {"/addresses/0", "/addresses/2", "/backends/1/port", "/backends/1/mac",
+                                "/owner", "/previous"})
+        EXPECT_NE(all.find(pointer), std::string::npos) << pointer << " is not in:\n" << all;
+    EXPECT_TRUE(plane.order.empty());
+    EXPECT_FALSE(steerings->status("web-1")) << "nothing of it was kept";
+}
+
+TEST_F(SwitchSteering, RefusalsHaveTheirOwnSlug) {
+    Steering same = both("host-a", std::nullopt, false);
+    same.backends[1].port = "host-a";
+    EXPECT_EQ(steerings->put("web-1", same).error().slug, "same-port");
+    Steering unknown = steady(kA);
+    unknown.backends[0].port = "nowhere";
+    EXPECT_EQ(steerings->put("web-1", unknown).error().slug, "unknown-port");
+    ASSERT_TRUE(steerings->put("web-1", steady(kA)));
+    EXPECT_EQ(steerings->put("web-2", steady(kB)).error().slug, "duplicate-address");
+    EXPECT_EQ(steerings->status("web-2").error().slug, "unknown-vm");
+}
+
+TEST_F(SwitchSteering, AResetAskedTwiceIsDoneOnce) {
+    ASSERT_TRUE(steerings->put("web-1", both("host-b", "host-a", true)));
+    plane.record(0).sessions[0] = 5;
+    EXPECT_EQ(steerings->reset("web-1", {{1, "j-1", "drain"}, "host-a"})->reset, 5u);
+    plane.record(0).sessions[0] = 2;
+    EXPECT_EQ(steerings->reset("web-1", {{1, "j-1", "drain"}, "host-a"})->reset, 5u);
+    EXPECT_EQ(plane.record(0).sessions[0], 2u);
+    Result<protocol::ResetResult> nobody = steerings->reset("web-1", {{1, "j-1", "x"}, "host-q"});
+    ASSERT_FALSE(nobody);
+    EXPECT_EQ(nobody.error().slug, "unknown-backend");
+}
+
+TEST_F(SwitchSteering, AStateFileThatDoesNotReadStopsTheStart) {
+    std::filesystem::create_directories(directory_);
+    FILE* file = std::fopen((directory_ + "/switch.json").c_str(), "w");
+    std::fputs("{\"token\": 3, ", file);
+    std::fclose(file);
+    Steerings next(plane, StateFile(directory_), [](const std::string&, const VmSteering&) {});
+    Result<void> started = next.start();
+    ASSERT_FALSE(started);
+    EXPECT_EQ(started.error().fault, Fault::Corrupt);
+}
+
+TEST(SwitchConfig, TheShippedOneIsGood) {
+    Result<dataplane::SwitchConfig> config =
+        dataplane::load_config(std::string(GODWIT_SOURCE_ROOT) + "/configs/switch.yaml");
+    ASSERT_TRUE(config) << config.error().text();
+    EXPECT_EQ(config->ports.size(), 3u);
+    EXPECT_EQ(config->timeouts.udp_s, 300u);
+}
+
+TEST(Names, AddressesAndMacsReadStrictly) {
+    EXPECT_EQ(dataplane::to_text(*dataplane::parse_hosted("fd00::10")), "fd00::10");
+    for (const char* bad : {"", "10.1.0.10/24", "224.0.0.1", "0.0.0.0", "ff02::1", "host-a"})
+        EXPECT_FALSE(dataplane::parse_hosted(bad)) << bad;
+    EXPECT_TRUE(dataplane::parse_mac("52:54:00:aB:00:01"));
+    for (const char* bad : {"", "52:54:00:00:00", "52:54:00:00:00:01:02", "00:00:00:00:00:00", "x"})
+        EXPECT_FALSE(dataplane::parse_mac(bad)) << bad;
+}
+
+}  // namespace
+}  // namespace godwit::test
