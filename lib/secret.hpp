@@ -10,7 +10,7 @@
 namespace godwit {
 
 // The file's one line, without the end of line. The file must be a regular one that nobody but its
-// owner (this user or root) may read, of 16 to 4096 characters; errors are Rejected with the chmod.
+// owner (this user or root; root takes anyone's) may read, of 16 to 4096 characters; errors are Rejected with the chmod.
 Result<std::string> read_secret_file(const std::string& file);
 // Creates the file with mode 0600 and a fresh token in it; Conflict when it exists.
 Result<std::string> create_secret_file(const std::string& file);

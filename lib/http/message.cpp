@@ -123,6 +123,21 @@ std::string Request::query_or(const std::string& name, std::string fallback) con
     return found == query.end() ? std::move(fallback) : found->second;
 }
 
+std::string encoded(std::string_view text) {
+    constexpr std::string_view kHex = "0123456789ABCDEF";
+    std::string out;
+    for (char c : text) {
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                           (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
+        const auto byte = static_cast<unsigned char>(c);
+        if (plain)
+            out += c;
+        else
+            out += {'%', kHex[byte >> 4], kHex[byte & 15]};
+    }
+    return out;
+}
+
 Response json_response(int status, const bj::value& body) {
     return {.status = status,
             .headers = {{"content-type", "application/json"}},

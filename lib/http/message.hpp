@@ -61,6 +61,10 @@ struct Response {
     std::function<Task<void>(std::shared_ptr<EventSink>)> stream;
 };
 
+// Percent-encodes everything but RFC 3986's unreserved characters: for one segment of a path, or one
+// value of a query.
+std::string encoded(std::string_view text);
+
 Response json_response(int status, const json::bj::value& body);
 template <typename T>
 Response json_response(int status, const T& body) {
