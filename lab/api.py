@@ -62,3 +62,25 @@ class Api:
 
     def delete(self, target, **options):
         return self.call("DELETE", target, **options)
+
+    def events(self, target, timeout=600):
+        """Server-sent events as (event, data), until the server ends the stream."""
+        connection = _Connection(self._path, timeout)
+        try:
+            connection.request("GET", target, headers={"Authorization": "Bearer " + self._token,
+                                                       "Accept": "text/event-stream"})
+            response = connection.getresponse()
+            if response.status != 200:
+                raise Problem(response.status, json.loads(response.read() or b"{}"), {})
+            event, data = "", []
+            for line in iter(response.readline, b""):
+                line = line.decode().rstrip("\r\n")
+                if line.startswith("event:"):
+                    event = line[6:].strip()
+                elif line.startswith("data:"):
+                    data.append(line[5:].strip())
+                elif not line and data:
+                    yield event, json.loads("\n".join(data))
+                    event, data = "", []
+        finally:
+            connection.close()

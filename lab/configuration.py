@@ -1,0 +1,105 @@
+"""The files of a lab: one YAML per daemon, as in configs/, with this lab's paths and short timeouts."""
+import json
+import os
+import shutil
+
+import network
+
+MAC = "52:54:00:00:00:0a"
+KERNEL_WORDS = "console=ttyS0 panic=1 quiet random.trust_cpu=on godwit.ip4=10.1.0.10/24 godwit.ip6=fd00:1::10/64"
+
+
+class Files:
+    """Options: idle_s of UDP and echo sessions, memory_mib of each host by its name."""
+
+    def __init__(self, lab, idle_s=4, memory_mib=None):
+        self.lab = lab
+        self.idle_s = idle_s
+        self.memory_mib = {"host-a": 2048, "host-b": 2048, **(memory_mib or {})}
+
+    @property
+    def peer_token_file(self):
+        return self.lab.out / "peer.token"
+
+    @property
+    def admin_token_file(self):
+        return self.lab.out / "controller" / "admin.token"
+
+    def write(self):
+        descriptor = os.open(self.peer_token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w") as file:
+            file.write("godwit_" + os.urandom(32).hex() + "\n")
+        for name in ("id", "known_hosts"):
+            shutil.copy(self.lab.build / "guest" / name, self.lab.out / name)
+        self._yaml("switch", self._switch())
+        self.write_agents()
+        self._yaml("controller", self._controller())
+
+    def write_agents(self):
+        for host in ("host-a", "host-b"):
+            self._yaml("agent-" + host, self._agent(host))
+
+    def _yaml(self, name, document):
+        # JSON is YAML.
+        (self.lab.out / (name + ".yaml")).write_text(json.dumps(document, indent=4) + "\n")
+
+    def _directory(self, base, name):
+        path = base / name
+        path.mkdir(parents=True, exist_ok=True)
+        return str(path)
+
+    def _listen(self, name, place, port):
+        return [f"{network.MANAGEMENT[place]}:{port}", f"unix:{self.lab.run / (name + '.sock')}"]
+
+    def _switch(self):
+        return {
+            "apiVersion": "godwit/v1", "kind": "SwitchConfig", "id": "sw-1",
+            "listen": self._listen("switch", "switch", 8442),
+            "peer_token_file": str(self.peer_token_file),
+            "state_dir": self._directory(self.lab.out, "switch"),
+            "bpffs": str(self.lab.bpffs),
+            "tables": {"sessions_v4": 65536, "sessions_v6": 16384, "handshakes": 4096},
+            # Short, so that flows without an end of their own do not hold up a drain for minutes.
+            "timeouts": {"udp_s": self.idle_s, "icmp_s": self.idle_s, "handshake_s": self.idle_s,
+                         "transitory_s": 2 * self.idle_s, "linger_s": 1},
+            "ports": [{"name": "uplink", "interface": "uplink", "role": "uplink"},
+                      {"name": "host-a", "interface": "host-a", "role": "vm"},
+                      {"name": "host-b", "interface": "host-b", "role": "vm"}],
+        }
+
+    def _agent(self, host):
+        address = network.MANAGEMENT[host]
+        return {
+            "apiVersion": "godwit/v1", "kind": "Agent", "id": host,
+            "listen": self._listen("agent-" + host, host, 8443),
+            "peer_token_file": str(self.peer_token_file),
+            "transfer_listen": f"{address}:7010",
+            "state_dir": self._directory(self.lab.out, "state-" + host),
+            "run_dir": self._directory(self.lab.run, host),
+            "shm_dir": self._directory(self.lab.shm, host),
+            "bridge": "br0",
+            "memory_limit_mib": self.memory_mib[host],
+            "qemu": {"accelerator": os.environ.get("GODWIT_ACCEL", "tcg")},
+        }
+
+    def _controller(self):
+        management = network.MANAGEMENT
+        return {
+            "version": 1,
+            "listen": [f"unix:{self.lab.api_socket}", "127.0.0.1:8440"],
+            "peer_token_file": str(self.peer_token_file),
+            "state_dir": self._directory(self.lab.out, "controller"),
+            "switches": [{"id": "sw-1", "address": f"{management['switch']}:8442"}],
+            "hosts": [{"id": host, "agent": f"{management[host]}:8443", "switch_id": "sw-1", "port": host}
+                      for host in ("host-a", "host-b")],
+            "timing": {"poll_ms": 200, "sweep_ms": 1000},
+        }
+
+    def vm_spec(self):
+        guest = self.lab.build / "guest"
+        return {
+            "id": "web-1", "machine": "q35", "cpu": "max", "vcpus": 1, "memory_mib": 256,
+            "kernel": str(guest / "vmlinuz"), "initrd": str(guest / "initramfs"), "append": KERNEL_WORDS,
+            "mac": MAC, "addresses": ["10.1.0.10", "fd00:1::10"],
+            "regions": [{"name": "sessions", "size_mib": 16}],
+        }
