@@ -273,7 +273,8 @@ enum steer_memory {
     X(TRUNCATED, "truncated")                                                               \
     X(BAD_HEADER, "bad-header")                                                             \
     X(NO_BACKEND, "no-backend")               /* the slot it belongs to is not there */     \
-    X(PLANE, "plane")                         /* the plane could not carry it out */
+    X(PLANE, "plane")                         /* the plane could not carry it out */        \
+    X(RESET_TOLD, "reset-told")               /* the peer of a reset session gets its RST */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,

@@ -1,0 +1,145 @@
+// Programs that user space runs by BPF_PROG_TEST_RUN. In the kernel they run to their end even when the
+// process is killed meanwhile, so an entry and its counter never disagree.
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+#ifndef GODWIT_EBPF_HOUSEKEEPING_BPF_H
+#define GODWIT_EBPF_HOUSEKEEPING_BPF_H
+
+// ---- ageing -----------------------------------------------------------------------------------------
+struct sweep_state {
+    struct steer_swept swept;
+    uint32_t cursor, lines;
+};
+
+// One callback per table: the table must be a constant where its lines are looked up.
+#define SWEEP_TABLE(name, TABLE)                                                                    \
+    static long sweep_##name(uint32_t i, struct sweep_state *state)                                 \
+    {                                                                                               \
+        struct steer_plane plane = {0};                                                             \
+        uint32_t index = state->cursor + i;                                                         \
+        if (index >= state->lines)                                                                  \
+            index -= state->lines;                                                                  \
+        return steer_sweep_line(&plane, TABLE, index, &state->swept) ? 0 : 1;                       \
+    }
+SWEEP_TABLE(sessions4, STEER_SESSIONS4)
+SWEEP_TABLE(sessions6, STEER_SESSIONS6)
+SWEEP_TABLE(handshakes4, STEER_HANDSHAKES4)
+SWEEP_TABLE(handshakes6, STEER_HANDSHAKES6)
+SWEEP_TABLE(chances4, STEER_CHANCES4)
+SWEEP_TABLE(chances6, STEER_CHANCES6)
+
+#define SWEEP(name, TABLE)                                                                          \
+    state.lines = steer_lines(TABLE, steer_config(NULL)->table[TABLE]);                                    \
+    state.cursor = arg->cursor[TABLE] < state.lines ? arg->cursor[TABLE] : 0;                       \
+    bpf_loop(arg->lines < state.lines ? arg->lines : state.lines, sweep_##name, &state, 0);         \
+    arg->cursor[TABLE] = (state.cursor + arg->lines) % state.lines;
+
+SEC("syscall")
+int sweep(struct plane_sweep *arg)
+{
+    struct sweep_state state = {};
+    SWEEP(sessions4, STEER_SESSIONS4)
+    SWEEP(sessions6, STEER_SESSIONS6)
+    SWEEP(handshakes4, STEER_HANDSHAKES4)
+    SWEEP(handshakes6, STEER_HANDSHAKES6)
+    SWEEP(chances4, STEER_CHANCES4)
+    SWEEP(chances6, STEER_CHANCES6)
+    arg->live = state.swept.live;
+    arg->closed = state.swept.closed;
+    arg->removed = state.swept.removed;
+    return 0;
+}
+
+// ---- the end of everything a slot owns ----------------------------------------------------------------
+struct end_state {
+    uint32_t vm, slot, tell;
+    uint32_t reset, dropped;
+};
+
+STEER_INLINE void remember_reset(const struct steer_line *line, const struct steer_slot *slot, bool wide)
+{
+    struct steer_key key = {};
+    uint64_t now = bpf_jiffies64();
+    key.peer_be = slot->peer_be;
+    key.peer_port = slot->peer_port;
+    key.vm_port = slot->vm_port;
+    key.address_id = slot->address_id;
+    key.protocol = slot->protocol;
+    if (wide)
+        __builtin_memcpy(key.peer_rest, line->wide.peer_rest, sizeof(key.peer_rest));
+    bpf_map_update_elem(&resets, &key, &now, BPF_ANY);
+}
+
+STEER_INLINE void end_slot(struct steer_plane *plane, enum steer_table table, struct steer_line *line,
+                           struct steer_slot *slot, struct end_state *state)
+{
+    uint32_t meta = steer_load32(&slot->meta);
+    if (steer_meta_life(meta) != STEER_LIVE || steer_key_vm(slot->address_id) != state->vm ||
+        steer_meta_owner(meta) != state->slot)
+        return;
+    struct vm_record *vm = steer_vm(plane, state->vm);
+    if (!vm)
+        return;
+    if (!steer_is_session_table(table)) {
+        steer_handshake_free(plane, slot, meta, STEER_EMPTY);
+        return;
+    }
+    bool tell = state->tell && slot->protocol == WIRE_PROTOCOL_TCP && !(meta & STEER_META_CLOSED);
+    // Told first: a segment that comes between the two must not look like an unknown session.
+    if (tell)
+        remember_reset(line, slot, steer_is_v6_table(table));
+    if (!steer_session_remove(plane, vm, table, slot, meta))
+        return;
+    if (tell)
+        ++state->reset;
+    else if (!(meta & STEER_META_CLOSED))
+        ++state->dropped;
+}
+
+#define END_TABLE(name, TABLE)                                                                      \
+    static long end_##name(uint32_t index, struct end_state *state)                                 \
+    {                                                                                               \
+        struct steer_plane plane = {0};                                                             \
+        struct steer_line *line = steer_line(&plane, TABLE, index);                                 \
+        if (!line)                                                                                  \
+            return 1;                                                                               \
+        end_slot(&plane, TABLE, line, &line->slot[0], state);                                       \
+        if (!steer_is_v6_table(TABLE))                                                              \
+            end_slot(&plane, TABLE, line, &line->slot[1], state);                                   \
+        return 0;                                                                                   \
+    }
+END_TABLE(sessions4, STEER_SESSIONS4)
+END_TABLE(sessions6, STEER_SESSIONS6)
+END_TABLE(handshakes4, STEER_HANDSHAKES4)
+END_TABLE(handshakes6, STEER_HANDSHAKES6)
+END_TABLE(chances4, STEER_CHANCES4)
+END_TABLE(chances6, STEER_CHANCES6)
+
+#define END(name, TABLE) bpf_loop(steer_lines(TABLE, steer_config(NULL)->table[TABLE]), end_##name, &state, 0);
+
+SEC("syscall")
+int end_sessions(struct plane_end *arg)
+{
+    struct end_state state = {arg->vm, arg->slot, arg->tell, 0, 0};
+    struct plane_settings *set = plane_settings();
+    if (set && arg->tell)
+        set->resets = 1;
+    END(sessions4, STEER_SESSIONS4)
+    END(sessions6, STEER_SESSIONS6)
+    END(handshakes4, STEER_HANDSHAKES4)
+    END(handshakes6, STEER_HANDSHAKES6)
+    END(chances4, STEER_CHANCES4)
+    END(chances6, STEER_CHANCES6)
+    arg->reset = state.reset;
+    arg->dropped = state.dropped;
+    return 0;
+}
+
+// User space has no other way to read the unit of last_tick.
+SEC("syscall")
+int read_tick(uint64_t *arg)
+{
+    *arg = bpf_jiffies64();
+    return 0;
+}
+
+#endif

@@ -1,0 +1,65 @@
+// What the eBPF programs and the loader share: map values and the arguments of the programs that user
+// space runs. Changing anything here or in steering/types.h, slot.h changes GODWIT_LAYOUT.
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+#ifndef GODWIT_EBPF_LAYOUT_H
+#define GODWIT_EBPF_LAYOUT_H
+
+#include "steering/slot.h"
+#include "steering/types.h"
+
+// Written into the pinned settings; a process that was built with another number does not adopt them.
+#define GODWIT_LAYOUT 1u
+
+enum { PLANE_PORTS_MAX = 32 };
+enum plane_port_role { PLANE_UPLINK = 1, PLANE_VM_PORT = 2 };
+
+struct plane_port {
+    uint32_t ifindex; /* 0: none */
+    uint32_t role;
+};
+
+// One value, mapped by user space. The programs only read it, but for `stations`.
+struct plane_settings {
+    uint32_t layout;
+    uint32_t ports_count;
+    uint32_t uplink; /* ifindex, when there is exactly one; else 0 and the kernel's bridge decides */
+    uint32_t resets; /* not 0: somebody in `resets` must still be told */
+    uint32_t stations; /* not 0: unmanaged stations were learnt behind VM ports */
+    uint32_t ticks_per_second;
+    struct plane_port ports[PLANE_PORTS_MAX];
+    struct steer_config steer;
+    struct steer_timeouts timeouts; /* in ticks */
+};
+
+struct plane_reasons {
+    uint64_t packets[256]; /* by enum steer_why; as many as a byte can name, so that no check is needed */
+};
+_Static_assert(STEER_WHYS <= 256, "a counter for every reason");
+
+struct plane_backend_counters { /* of vm * 2 + slot */
+    uint64_t to, from, fenced;
+};
+
+struct plane_drained { /* ring buffer */
+    uint32_t vm;
+    uint32_t epoch;
+};
+
+struct plane_station {
+    uint8_t mac[6];
+    uint16_t reserved;
+};
+
+// Argument of `sweep` and `end_sessions`, in and out.
+struct plane_sweep {
+    uint32_t cursor[STEER_TABLES];
+    uint32_t lines;
+    uint32_t live, closed, removed;
+};
+struct plane_end {
+    uint32_t vm, slot;
+    uint32_t tell; /* 1: the peers of TCP sessions are answered with an RST */
+    uint32_t reset, dropped;
+};
+
+#endif

@@ -1,0 +1,308 @@
+// The eBPF plane: XDP on uplinks, tc on VM ports. What happens to a packet is decided in steering/; here
+// it is carried out and counted.
+//   uplink     XDP: to the backend's port, answered, dropped; what it passes meets uplink_slow
+//   uplink_slow tc: the few frames that both backends of a draining VM must get, which XDP cannot copy
+//   vm_port     tc: the egress fence, then out of the uplink or to another VM of this switch
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+#include "ebpf/maps.bpf.h"
+
+#include <linux/pkt_cls.h>
+
+#include "steering/rewrite.h"
+#include "steering/steer.h"
+
+enum { HEADERS_BYTES = 128 }; /* Ethernet, IPv6 and TCP with all its options */
+
+STEER_INLINE void count_reason(uint8_t why)
+{
+    uint32_t zero = 0;
+    struct plane_reasons *counters = bpf_map_lookup_elem(&reasons, &zero);
+    if (counters)
+        ++counters->packets[why];
+}
+
+STEER_INLINE struct plane_backend_counters *backend_counters(uint32_t vm, uint32_t slot)
+{
+    uint32_t index = vm * STEER_SLOTS + (slot & 1);
+    return bpf_map_lookup_elem(&backends, &index);
+}
+
+STEER_INLINE void count_to(const struct vm_record *vm, uint32_t slot)
+{
+    struct plane_backend_counters *counters = backend_counters(vm->vm, slot);
+    if (counters)
+        ++counters->to;
+}
+
+// ---- sessions that were reset: their peers are told when they speak --------------------------------
+
+// The key of a TCP segment from the network; false when it is not for a hosted address.
+STEER_INLINE bool reset_key(struct steer_plane *plane, const struct steer_packet *p, struct steer_key *key)
+{
+    const struct steer_address *address = steer_hosted(plane, p->family, p->destination);
+    if (!address)
+        return false;
+    __builtin_memset(key, 0, sizeof(*key));
+    steer_key_of(key, p, address->address_id);
+    return true;
+}
+
+// A new SYN is a new session and ends the matter.
+STEER_COLD int was_reset(struct steer_plane *plane, struct steer_packet *p)
+{
+    struct steer_key key;
+    if (!plane || !p || p->protocol != WIRE_PROTOCOL_TCP || p->kind > STEER_SEGMENT || p->family == 0)
+        return 0;
+    p->from_backend = 0;
+    if (!reset_key(plane, p, &key) || !bpf_map_lookup_elem(&resets, &key))
+        return 0;
+    if (p->kind == STEER_SYN || p->kind == STEER_RST) {
+        bpf_map_delete_elem(&resets, &key);
+        return 0;
+    }
+    return 1;
+}
+
+// The RST acknowledges nothing and has exactly the number the peer expects next: its own ACK
+// (RFC 9293 section 3.10.7.1), so a peer that checks windows believes it (RFC 5961 section 3).
+STEER_INLINE int write_rst(struct xdp_md *ctx, const struct steer_packet *p, bool wide)
+{
+    struct steer_rst rst = {.from_port = p->destination_port, .to_port = p->source_port, .seq = p->ack};
+    const int bytes = wide ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES;
+    rst.wide = wide;
+    __builtin_memcpy(rst.from_mac, p->destination_mac, 6);
+    __builtin_memcpy(rst.to_mac, p->source_mac, 6);
+    __builtin_memcpy(rst.from, p->destination, 16);
+    __builtin_memcpy(rst.to, p->source, 16);
+    if (bpf_xdp_adjust_tail(ctx, bytes - (int)(ctx->data_end - ctx->data)) != 0)
+        return XDP_DROP;
+    uint8_t *data = (uint8_t *)(long)ctx->data;
+    if (data + bytes > (uint8_t *)(long)ctx->data_end)
+        return XDP_DROP;
+    steer_write_rst(data, &rst);
+    return XDP_TX;
+}
+// Apart, so that the compiler does not merge the two into offsets the verifier cannot follow.
+STEER_COLD int send_rst4(struct xdp_md *ctx, const struct steer_packet *p)
+{
+    return p ? write_rst(ctx, p, false) : XDP_DROP;
+}
+STEER_COLD int send_rst6(struct xdp_md *ctx, const struct steer_packet *p)
+{
+    return p ? write_rst(ctx, p, true) : XDP_DROP;
+}
+
+// ---- XDP on an uplink -------------------------------------------------------------------------------
+
+STEER_COLD int answer_arp(struct xdp_md *ctx, const struct vm_record *vm)
+{
+    if (!vm)
+        return XDP_DROP;
+    uint8_t *data = (uint8_t *)(long)ctx->data, *end = (uint8_t *)(long)ctx->data_end;
+    return steer_answer_arp(data, end, vm->mac) ? XDP_TX : XDP_DROP;
+}
+STEER_COLD int answer_nd(struct xdp_md *ctx, const struct vm_record *vm)
+{
+    if (!vm || bpf_xdp_adjust_tail(ctx, STEER_NA_FRAME_BYTES - (int)(ctx->data_end - ctx->data)) != 0)
+        return XDP_DROP;
+    uint8_t *data = (uint8_t *)(long)ctx->data, *end = (uint8_t *)(long)ctx->data_end;
+    return steer_answer_nd(data, end, vm->mac) ? XDP_TX : XDP_DROP;
+}
+
+SEC("xdp")
+int uplink(struct xdp_md *ctx)
+{
+    const uint8_t *data = (const uint8_t *)(long)ctx->data;
+    const uint8_t *data_end = (const uint8_t *)(long)ctx->data_end;
+    struct steer_plane plane = {ctx->ingress_ifindex};
+    struct plane_settings *set = plane_settings();
+    struct steer_packet p;
+    steer_parse(&p, data, data_end, (uint32_t)(data_end - data));
+    if (set && set->resets && was_reset(&plane, &p)) {
+        count_reason(STEER_WHY_RESET_TOLD);
+        return p.family == 4 ? send_rst4(ctx, &p) : send_rst6(ctx, &p);
+    }
+
+    struct steer_outcome out = steer_from_network(&plane, &p);
+    count_reason(out.verdict.why);
+    switch (out.verdict.action) {
+    case STEER_DROP:
+        return XDP_DROP;
+    case STEER_FORWARD:
+        if (!out.vm)
+            return XDP_DROP;
+        count_to(out.vm, out.verdict.slot);
+        return (int)bpf_redirect_map(&tx_ports, out.vm->backend[out.verdict.slot & 1].ifindex, XDP_DROP);
+    case STEER_ANSWER:
+        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(ctx, out.vm) : answer_arp(ctx, out.vm);
+    default: /* PASS: the kernel's; BOTH: uplink_slow */
+        return XDP_PASS;
+    }
+}
+
+// ---- tc ---------------------------------------------------------------------------------------------
+
+// Headers may lie beyond the linear part of a socket buffer.
+STEER_INLINE void parse_skb(struct __sk_buff *skb, struct steer_packet *p)
+{
+    const uint8_t *data = (const uint8_t *)(long)skb->data;
+    const uint8_t *data_end = (const uint8_t *)(long)skb->data_end;
+    uint32_t want = skb->len < HEADERS_BYTES ? skb->len : HEADERS_BYTES;
+    if ((uint32_t)(data_end - data) < want) {
+        bpf_skb_pull_data(skb, want);
+        data = (const uint8_t *)(long)skb->data;
+        data_end = (const uint8_t *)(long)skb->data_end;
+    }
+    steer_parse(p, data, data_end, skb->len);
+}
+
+STEER_INLINE void copy_to_backends(struct __sk_buff *skb, struct vm_record *vm)
+{
+    uint64_t word = steer_load64(&vm->steer);
+    for (uint32_t slot = 0; slot < STEER_SLOTS; ++slot)
+        if (steer_slot_present(word, slot) && steer_slot_active(word, slot)) {
+            count_to(vm, slot);
+            bpf_clone_redirect(skb, vm->backend[slot].ifindex, 0);
+        }
+}
+
+STEER_INLINE bool may_be_for_both(uint32_t kind)
+{
+    return kind == STEER_ICMP_ERROR || (kind >= STEER_ARP_REQUEST && kind <= STEER_HOUSEKEEPING);
+}
+
+// Counted already by `uplink`; the decision for these kinds changes nothing, so asking twice is free.
+SEC("tc")
+int uplink_slow(struct __sk_buff *skb)
+{
+    struct steer_plane plane = {skb->ifindex};
+    struct steer_packet p;
+    parse_skb(skb, &p);
+    if (!may_be_for_both(p.kind))
+        return TC_ACT_OK;
+    struct steer_outcome out = steer_from_network(&plane, &p);
+    if (out.verdict.action != STEER_BOTH || !out.vm)
+        return TC_ACT_OK;
+    copy_to_backends(skb, out.vm);
+    return TC_ACT_SHOT;
+}
+
+STEER_COLD int answer_arp_skb(struct __sk_buff *skb, const struct vm_record *vm)
+{
+    if (!vm || bpf_skb_pull_data(skb, STEER_ARP_FRAME_BYTES) != 0)
+        return TC_ACT_SHOT;
+    uint8_t *data = (uint8_t *)(long)skb->data, *end = (uint8_t *)(long)skb->data_end;
+    return steer_answer_arp(data, end, vm->mac) ? (int)bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
+}
+STEER_COLD int answer_nd_skb(struct __sk_buff *skb, const struct vm_record *vm)
+{
+    if (!vm || bpf_skb_change_tail(skb, STEER_NA_FRAME_BYTES, 0) != 0 ||
+        bpf_skb_pull_data(skb, STEER_NA_FRAME_BYTES) != 0)
+        return TC_ACT_SHOT;
+    uint8_t *data = (uint8_t *)(long)skb->data, *end = (uint8_t *)(long)skb->data_end;
+    return steer_answer_nd(data, end, vm->mac) ? (int)bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
+}
+
+// A managed VM's broadcast goes everywhere but back and to its sibling: the bridge of the sibling's host
+// would learn the shared MAC on the wrong side and cut the sibling off.
+STEER_INLINE int flood(struct __sk_buff *skb, const struct plane_settings *set, const struct vm_record *vm)
+{
+    for (uint32_t i = 0; i < PLANE_PORTS_MAX; ++i) {
+        uint32_t ifindex = set->ports[i].ifindex;
+        if (i >= set->ports_count)
+            break;
+        if (ifindex == skb->ifindex || ifindex == vm->backend[0].ifindex || ifindex == vm->backend[1].ifindex)
+            continue;
+        bpf_clone_redirect(skb, ifindex, 0);
+    }
+    return TC_ACT_SHOT;
+}
+
+// Out of the port where the destination was seen, else out of the one uplink.
+STEER_INLINE int leave(struct __sk_buff *skb, const struct plane_settings *set,
+                       const struct steer_packet *p, const struct vm_record *vm)
+{
+    if (p->destination_mac[0] & 1)
+        return flood(skb, set, vm);
+    if (set->stations) {
+        struct plane_station station = {};
+        __builtin_memcpy(station.mac, p->destination_mac, 6);
+        uint32_t *ifindex = bpf_map_lookup_elem(&stations, &station);
+        if (ifindex)
+            return (int)bpf_redirect(*ifindex, 0);
+    }
+    return set->uplink ? (int)bpf_redirect(set->uplink, 0) : TC_ACT_OK;
+}
+
+STEER_INLINE void learn(struct __sk_buff *skb, struct plane_settings *set, const struct steer_packet *p)
+{
+    struct plane_station station = {};
+    uint32_t ifindex = skb->ifindex;
+    if (p->source_mac[0] & 1)
+        return;
+    __builtin_memcpy(station.mac, p->source_mac, 6);
+    uint32_t *known = bpf_map_lookup_elem(&stations, &station);
+    if (known && *known == ifindex)
+        return;
+    bpf_map_update_elem(&stations, &station, &ifindex, BPF_ANY);
+    set->stations = 1;
+}
+
+STEER_INLINE void count_from(struct steer_plane *plane, const struct steer_packet *p,
+                             const struct steer_outcome *out)
+{
+    bool passes = out->verdict.action == STEER_PASS;
+    uint32_t slot = out->verdict.slot;
+    if (!passes) { /* the verdict of a fenced frame names no slot */
+        const struct steer_identity *sender = steer_sender(plane, p->source_mac);
+        if (!sender)
+            return;
+        slot = sender->slot;
+    }
+    struct plane_backend_counters *counters = backend_counters(out->vm->vm, slot);
+    if (counters && passes)
+        ++counters->from;
+    else if (counters)
+        ++counters->fenced;
+}
+
+SEC("tc")
+int vm_port(struct __sk_buff *skb)
+{
+    struct steer_plane plane = {skb->ifindex};
+    struct plane_settings *set = plane_settings();
+    struct steer_packet p;
+    if (!set)
+        return TC_ACT_SHOT;
+    parse_skb(skb, &p);
+    struct steer_outcome out = steer_packet(&plane, &p);
+    count_reason(out.verdict.why);
+    if (!out.vm) {
+        if (out.verdict.action == STEER_DROP)
+            return TC_ACT_SHOT;
+        if (!steer_sender(&plane, p.source_mac))
+            learn(skb, set, &p);
+        return TC_ACT_OK;
+    }
+    switch (out.verdict.action) {
+    case STEER_PASS:
+        count_from(&plane, &p, &out);
+        return leave(skb, set, &p, out.vm);
+    case STEER_FORWARD:
+        count_to(out.vm, out.verdict.slot);
+        return (int)bpf_redirect(out.vm->backend[out.verdict.slot & 1].ifindex, 0);
+    case STEER_BOTH:
+        copy_to_backends(skb, out.vm);
+        return TC_ACT_SHOT;
+    case STEER_ANSWER:
+        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd_skb(skb, out.vm)
+                                                        : answer_arp_skb(skb, out.vm);
+    default:
+        count_from(&plane, &p, &out);
+        return TC_ACT_SHOT;
+    }
+}
+
+#include "ebpf/housekeeping.bpf.h"
+
+char LICENSE[] SEC("license") = "GPL";
