@@ -4,6 +4,7 @@
 #include <cstring>
 #include <immintrin.h>
 #include <string>
+#include <unistd.h>
 
 namespace godwit::memory {
 
@@ -147,6 +148,42 @@ void apply_record(const LineRecord& record, const std::byte* lines, std::byte* m
                     kLineBytes);
         lines += kLineBytes;
     }
+}
+
+std::vector<std::span<const std::byte>> split_records(std::span<const std::byte> records,
+                                                      std::size_t bytes_max) {
+    std::vector<std::span<const std::byte>> pieces;
+    std::size_t begin = 0, at = 0;
+    while (at < records.size()) {
+        LineRecord record{};
+        std::memcpy(&record, records.data() + at, sizeof(record));
+        const std::size_t bytes =
+            sizeof(record) + static_cast<std::size_t>(std::popcount(record.mask)) * kLineBytes;
+        if (at + bytes - begin > bytes_max) {
+            pieces.push_back(records.subspan(begin, at - begin));
+            begin = at;
+        }
+        at += bytes;
+    }
+    if (at > begin) pieces.push_back(records.subspan(begin, at - begin));
+    return pieces;
+}
+
+// Lines that follow each other go out in one write.
+Result<void> write_record(const LineRecord& record, const std::byte* lines, int fd) {
+    std::uint64_t left = record.mask;
+    while (left != 0) {
+        const int first = std::countr_zero(left);
+        const int count = std::countr_one(left >> first);
+        const std::size_t bytes = static_cast<std::size_t>(count) * kLineBytes;
+        const auto place =
+            static_cast<off_t>(record.offset + static_cast<std::uint64_t>(first) * kLineBytes);
+        if (pwrite(fd, lines, bytes, place) != static_cast<ssize_t>(bytes))
+            return fail_errno(Fault::Lost, "write memory");
+        lines += bytes;
+        left = first + count >= 64 ? 0 : left >> (first + count) << (first + count);
+    }
+    return {};
 }
 
 Result<DiffCount> diff(const MappedFile& base, const MappedFile& current, Lines& out,

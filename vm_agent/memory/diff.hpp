@@ -50,6 +50,11 @@ private:
 Result<void> for_each_record(
     std::span<const std::byte> records, std::uint64_t limit,
     const std::function<Result<void>(const LineRecord&, const std::byte* lines)>& visit);
+// Consecutive pieces of whole records, each of at most `bytes_max` (more than one record has).
+std::vector<std::span<const std::byte>> split_records(std::span<const std::byte> records,
+                                                      std::size_t bytes_max);
+// The same lines through the file: memory that runs out is an error here and not a SIGBUS.
+Result<void> write_record(const LineRecord& record, const std::byte* lines, int fd);
 // Copies one record's lines to their places.
 void apply_record(const LineRecord& record, const std::byte* lines, std::byte* memory);
 

@@ -1,0 +1,232 @@
+#include "vm_agent/operations/copy.hpp"
+
+#include "lib/log.hpp"
+
+#include "vm_agent/memory/handshake.hpp"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+namespace godwit::agent {
+
+using memory::CopySource;
+using memory::Descriptor;
+using memory::FrameChannel;
+using protocol::OperationState;
+using std::chrono::milliseconds;
+
+namespace {
+
+constexpr milliseconds kConnectDeadline{5000};
+constexpr std::uint64_t kMib = 1 << 20;
+constexpr int kResumeTries = 3;
+
+// What the worker threads hand to each other between the stages.
+struct CopyWork {
+    std::optional<CopySource> memory;
+    std::shared_ptr<FrameChannel> channel;
+    Descriptor devices;
+    memory::Root root{};
+};
+
+template <typename Work>
+Task<void> on_worker(std::shared_ptr<Machine> machine, Work work) {
+    std::function<Result<void>()> there = std::move(work);
+    Result<void> done = co_await run_on<void>(machine->host().pool, std::move(there));
+    co_return done;
+}
+
+Result<void> send_base(const std::vector<memory::BlockFile>& blocks,
+                       const protocol::wire::Hello& hello, const std::string& secret, CopyJob& job,
+                       CopyWork& work) {
+    Result<CopySource> source = CopySource::open(blocks, job.progress);
+    if (!source) return std::unexpected(std::move(source).error());
+    work.memory = std::move(*source);
+    Result<std::unique_ptr<FrameChannel>> channel =
+        FrameChannel::connect(job.request.destination, kConnectDeadline);
+    if (!channel) return std::unexpected(std::move(channel).error());
+    work.channel = std::move(*channel);
+    job.set_channel(work.channel);
+    Result<protocol::wire::Welcome> welcome = say_hello(*work.channel, hello, secret);
+    if (!welcome) return std::unexpected(std::move(welcome).error());
+    Result<void> sent = work.memory->send_base(*work.channel);
+    return sent ? work.memory->get_ready() : sent;
+}
+
+// The fork: everything in here happens while the guest stands still, nothing touches the network.
+Task<void> fork_instant(std::shared_ptr<Machine> machine, std::shared_ptr<CopyWork> work,
+                        std::uint64_t epoch) {
+    Result<void> done = co_await machine->pause(PausedFor::copy);
+    auto capture = [work]() { return work->memory->capture(); };
+    if (done) done = co_await on_worker(machine, capture);
+    if (done) done = co_await machine->save_devices(work->devices.get());
+    if (done) done = machine->write_role("source", epoch);
+    if (done) done = co_await machine->resume();
+    co_return done;
+}
+
+Result<void> send_rest(CopyWork& work, std::uint64_t epoch) {
+    Result<memory::Root> root = work.memory->send_diff(*work.channel, epoch);
+    if (!root) return std::unexpected(std::move(root).error());
+    work.root = *root;
+    return {};
+}
+
+Result<void> send_devices(CopyWork& work) {
+    struct stat status{};
+    if (fstat(work.devices.get(), &status) != 0)
+        return fail_errno(Fault::Retry, "look at the device state");
+    return memory::send_devices(*work.channel, work.devices.get(),
+                                static_cast<std::uint64_t>(status.st_size));
+}
+
+// The regions as they were at the fork, in files: they outlive this process.
+Result<void> keep_bases(const Machine& machine, const std::vector<std::string>& regions,
+                        const CopyWork& work) {
+    for (std::size_t i = 0; i < regions.size(); ++i) {
+        Result<void> kept = memory::copy_to_file(work.memory->fork_image().blocks()[i + 1],
+                                                 machine.paths().region_base(regions[i]));
+        if (!kept) return kept;
+    }
+    return {};
+}
+
+Task<void> copy_steps(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> job,
+                      std::shared_ptr<CopyWork> work, std::string secret) {
+    Result<void> done = co_await machine->prepare_migration(/*incoming=*/false);
+    if (!done) co_return done;
+    work->devices = Descriptor(memfd_create("godwit-devices", MFD_CLOEXEC));
+    if (!work->devices) co_return fail_errno(Fault::Retry, "make room for the device state");
+    const protocol::wire::Hello hello =
+        hello_for(*machine, protocol::wire::Purpose::copy, job->request.command);
+    const std::vector<memory::BlockFile> blocks = blocks_of(*machine);
+    auto base = [=]() { return send_base(blocks, hello, secret, *job, *work); };
+    done = co_await on_worker(machine, base);
+    if (!done) co_return done;
+
+    job->stage = "fork";
+    Result<std::uint64_t> before = machine->region_epoch();
+    if (!before) co_return std::unexpected(std::move(before).error());
+    const std::uint64_t epoch = *before + 1;
+    done = co_await fork_instant(machine, work, epoch);
+    if (!done) co_return done;
+
+    job->stage = "diff";
+    auto rest = [=]() { return send_rest(*work, epoch); };
+    done = co_await on_worker(machine, rest);
+    if (!done) co_return done;
+    job->stage = "devstate";
+    std::vector<std::string> regions;
+    for (const protocol::RegionSpec& one : machine->record().spec.regions)
+        regions.push_back(one.name);
+    auto devices = [=]() -> Result<void> {
+        Result<void> sent = send_devices(*work);
+        return sent ? keep_bases(*machine, regions, *work) : sent;
+    };
+    done = co_await on_worker(machine, devices);
+    if (done) job->stage = "loaded";
+    co_return done;
+}
+
+// On every way out of a failed copy: the guest runs, alone, and nothing of the copy is left.
+Task<void> undo_copy(std::shared_ptr<Machine> machine) {
+    Result<void> done;
+    for (int tries = 0; tries < kResumeTries; ++tries) {
+        if (machine->record().paused_for != PausedFor::copy || !machine->is_alive()) break;
+        done = co_await machine->resume();
+        if (!done) log::error("copy", done.error().text());
+    }
+    Result<void> alone = machine->write_role("sole", machine->record().epoch);
+    if (done) done = std::move(alone);
+    Result<void> removed = machine->remove_bases();
+    if (done) done = std::move(removed);
+    co_return done;
+}
+
+}  // namespace
+
+void CopyJob::set_channel(std::shared_ptr<FrameChannel> channel) {
+    std::lock_guard guard(mutex_);
+    channel_ = std::move(channel);
+    if (cancelled_) channel_->cancel();
+}
+
+std::shared_ptr<FrameChannel> CopyJob::channel() const {
+    std::lock_guard guard(mutex_);
+    return channel_;
+}
+
+void CopyJob::cancel() {
+    cancelled_ = true;
+    std::shared_ptr<FrameChannel> now = channel();
+    if (now) now->cancel();
+}
+
+std::vector<memory::BlockFile> blocks_of(const Machine& machine) {
+    const protocol::VmSpec& spec = machine.record().spec;
+    std::vector<memory::BlockFile> blocks{{{"ram", spec.memory_mib * kMib}, machine.paths().ram()}};
+    for (const protocol::RegionSpec& one : spec.regions)
+        blocks.push_back(
+            {{"region:" + one.name, one.size_mib * kMib}, machine.paths().region(one.name)});
+    return blocks;
+}
+
+protocol::wire::Hello hello_for(Machine& machine, protocol::wire::Purpose purpose,
+                                const protocol::Command& command) {
+    const protocol::VmSpec& spec = machine.record().spec;
+    protocol::wire::Hello hello;
+    hello.purpose = purpose;
+    hello.command = command;
+    hello.vm = spec.id;
+    hello.machine = spec.machine;
+    hello.cpu = spec.cpu;
+    hello.vcpus = spec.vcpus;
+    hello.qemu_version = machine.host().qemu_version;
+    hello.accelerator = machine.host().accelerator;
+    for (const memory::BlockFile& one : blocks_of(machine)) hello.blocks.push_back(one.block);
+    return hello;
+}
+
+protocol::CopyStatus status_of(const CopyJob& job) {
+    protocol::CopyStatus status;
+    status.job = job.request.command.job;
+    status.stage = job.stage;
+    status.bytes_total = job.progress->bytes_total;
+    status.bytes_copied = job.progress->bytes_copied;
+    status.bytes_compared = job.progress->bytes_compared;
+    status.bytes_diff = job.progress->bytes_diff;
+    std::shared_ptr<FrameChannel> channel = job.channel();
+    status.bytes_on_wire = channel ? channel->bytes_sent() : 0;
+    const auto taken = std::chrono::steady_clock::now() - job.begun;
+    status.duration_ms = std::chrono::duration<double, std::milli>(taken).count();
+    return status;
+}
+
+boost::asio::awaitable<void> run_copy(std::shared_ptr<Machine> machine,
+                                      std::shared_ptr<CopyJob> job, std::string secret) {
+    std::shared_ptr<CopyWork> work = std::make_shared<CopyWork>();
+    Result<void> done = co_await copy_steps(machine, job, work, std::move(secret));
+    protocol::CopyStatus status = status_of(*job);
+    if (job->stage != "base" && job->stage != "fork") status.pause_ms = machine->pause_ms();
+    if (done) {
+        status.state = OperationState::done;
+        status.root = memory::to_hex(work->root);
+        log::info("copy", machine->name() + " copied for " + status.job + ": " +
+                              std::to_string(status.bytes_copied) + " bytes, diff " +
+                              std::to_string(status.bytes_diff) + ", pause " +
+                              std::to_string(status.pause_ms) + " ms");
+    } else {
+        if (work->channel) work->channel->abort(done.error());
+        Result<void> undone = co_await undo_copy(machine);
+        status.state = OperationState::failed;
+        status.error = done.error().text();
+        if (!undone) status.error += "; and undoing it: " + undone.error().text();
+        log::warning("copy", machine->name() + ": " + status.error);
+    }
+    machine->record().copy = status;
+    Result<void> kept = machine->save();
+    if (!kept) log::error("copy", kept.error().text());
+    job->is_over = true;
+}
+
+}  // namespace godwit::agent

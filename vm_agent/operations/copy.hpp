@@ -1,0 +1,43 @@
+// The copy of a VM's memory to another agent, as the source does it: one copy while the guest runs,
+// one compare while it is paused, device state, and on it goes. Whatever fails, the source goes on
+// untouched.
+#pragma once
+
+#include "vm_agent/memory/copy.hpp"
+#include "vm_agent/vm/machine.hpp"
+
+#include <memory>
+#include <mutex>
+
+namespace godwit::agent {
+
+struct CopyJob {
+    protocol::CopyRequest request;
+    std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
+    std::shared_ptr<memory::CopyProgress> progress = std::make_shared<memory::CopyProgress>();
+    std::string stage = "base";  // the agent's thread only
+    bool is_over = false;
+
+    // The channel appears on a worker thread and may be cancelled from the agent's.
+    void set_channel(std::shared_ptr<memory::FrameChannel> channel);
+    std::shared_ptr<memory::FrameChannel> channel() const;
+    void cancel();
+    bool is_cancelled() const { return cancelled_; }
+
+private:
+    mutable std::mutex mutex_;
+    std::shared_ptr<memory::FrameChannel> channel_;
+    std::atomic<bool> cancelled_ = false;
+};
+
+std::vector<memory::BlockFile> blocks_of(const Machine& machine);
+protocol::wire::Hello hello_for(Machine& machine, protocol::wire::Purpose purpose,
+                                const protocol::Command& command);
+// What a poll sees while the job runs.
+protocol::CopyStatus status_of(const CopyJob& job);
+
+// Runs to its end; the outcome is in machine->record().copy, saved. Both objects are kept alive.
+boost::asio::awaitable<void> run_copy(std::shared_ptr<Machine> machine,
+                                      std::shared_ptr<CopyJob> job, std::string secret);
+
+}  // namespace godwit::agent

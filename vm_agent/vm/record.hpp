@@ -1,0 +1,34 @@
+// What the agent must still know about a VM after kill -9: one JSON file per VM, replaced whole.
+#pragma once
+
+#include "protocol/agent_api.hpp"
+
+namespace godwit::agent {
+
+enum class Origin { boot, incoming };
+BOOST_DESCRIBE_ENUM(Origin, boot, incoming)
+
+// Who holds the VM paused, so that a restarted agent knows whether to let it run again.
+enum class PausedFor { nobody, copy, merge_source, merge_destination };
+BOOST_DESCRIBE_ENUM(PausedFor, nobody, copy, merge_source, merge_destination)
+
+struct VmRecord {
+    protocol::VmSpec spec;
+    std::optional<std::string> owner_job;
+    Origin origin = Origin::boot;
+    std::string role = "sole";  // "sole", "source", "clone"
+    std::uint64_t epoch = 0;    // of the last fork it took part in
+    bool started = false;       // a QEMU was asked for, and nobody asked it to go
+    bool loaded = false;        // incoming: memory and device state are in place
+    bool activated = false;     // incoming: it was let run
+    bool retired = false;       // gone on purpose: a file of vm_dir does not bring it back
+    PausedFor paused_for = PausedFor::nobody;
+    std::optional<protocol::CopyStatus> copy;    // source
+    std::optional<protocol::MergeStatus> merge;  // source
+    static constexpr std::string_view kRequired[] = {"spec"};
+};
+BOOST_DESCRIBE_STRUCT(VmRecord, (),
+                      (spec, owner_job, origin, role, epoch, started, loaded, activated, retired,
+                       paused_for, copy, merge))
+
+}  // namespace godwit::agent

@@ -1,0 +1,23 @@
+// The VM's tap device: persistent, so that it is there before QEMU opens it and after an agent
+// dies.
+#pragma once
+
+#include "lib/error.hpp"
+
+#include <string>
+
+namespace godwit::agent {
+
+enum class Link { down, up };
+
+// Creates the tap if it is not there; it is down and in no bridge then.
+Result<void> create_tap(const std::string& name);
+// Up: into `bridge` (unless that is empty) first, then up. Down: down first, then out of the
+// bridge. Both are fine when it is so already.
+Result<void> set_tap_link(const std::string& name, const std::string& bridge, Link link);
+bool is_tap_up(const std::string& name);
+bool tap_exists(const std::string& name);
+// Not there already is fine.
+Result<void> delete_tap(const std::string& name);
+
+}  // namespace godwit::agent
