@@ -1,0 +1,39 @@
+// destination: the agent starts a QEMU that waits for memory, owned by the job, without a link.
+#include "controller/steps/step.hpp"
+
+namespace godwit::controller {
+
+namespace {
+
+Task<bool> observe(JobRun& run) {
+    Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
+    if (!vm && vm.error().fault == Fault::Missing) co_return false;
+    if (!vm) co_return std::unexpected(std::move(vm).error());
+    co_return vm->owner_job == run.job.id && vm->state == protocol::VmState::incoming;
+}
+
+Task<void> apply(JobRun& run) {
+    protocol::IncomingRequest request{run.command("destination"), run.job.facts.spec,
+                                      run.job.method};
+    Result<protocol::AgentVm> vm =
+        co_await run.destination().incoming(run.job.vm, std::move(request));
+    if (!vm) co_return std::unexpected(std::move(vm).error());
+    co_return Result<void>{};
+}
+
+// Only what the job owns: the agent refuses with not-owner otherwise, and then it is not ours to
+// remove. It runs behind the fence and owns no session: steering was undone before.
+Task<void> compensate(JobRun& run) {
+    protocol::Command command = run.command("destroy");
+    Result<void> removed = co_await run.destination().remove(run.job.vm, std::move(command));
+    if (removed) co_return removed;
+    const Error& error = removed.error();
+    if (error.fault == Fault::Missing || error.slug == "not-owner") co_return Result<void>{};
+    co_return removed;
+}
+
+}  // namespace
+
+const Step kDestination{.apply = apply, .observe = observe, .compensate = compensate};
+
+}  // namespace godwit::controller

@@ -1,0 +1,60 @@
+// handover: first the destination is seen to have the addresses, then the switch stops hosting them.
+// Never the other way round: in between nobody would answer. The source stays listed, fenced.
+#include <algorithm>
+
+#include "controller/steps/drain.hpp"
+
+namespace godwit::controller {
+
+namespace {
+
+std::string without_prefix(const std::string& address) {
+    return address.substr(0, address.find('/'));
+}
+
+bool has_all(const protocol::AddressList& seen, const std::vector<std::string>& wanted) {
+    return std::ranges::all_of(wanted, [&](const std::string& address) {
+        return std::ranges::any_of(seen.addresses, [&](const std::string& one) {
+            return without_prefix(one) == without_prefix(address);
+        });
+    });
+}
+
+Task<void> look_at_running(JobRun& run) {
+    Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
+    if (!vm) co_return std::unexpected(std::move(vm).error());
+    if (vm->state == protocol::VmState::running) co_return Result<void>{};
+    co_return fail(Fault::Retry, "hand over to " + run.job.destination,
+                   "the VM is " + json::enum_name(vm->state) + " there");
+}
+
+Task<void> look_at_addresses(JobRun& run) {
+    // A guest without an agent cannot be asked; that it runs there is all that can be seen.
+    if (!run.job.facts.spec.guest_agent) {
+        Result<void> running = co_await look_at_running(run);
+        co_return running;
+    }
+    Result<protocol::AddressList> seen = co_await run.destination().addresses(run.job.vm);
+    if (!seen) co_return std::unexpected(std::move(seen).error());
+    if (has_all(*seen, run.job.facts.spec.addresses)) co_return Result<void>{};
+    co_return fail(Fault::Retry, "hand over to " + run.job.destination,
+                   "the guest there does not have every address yet");
+}
+
+Task<void> apply(JobRun& run) {
+    Result<void> ready = co_await look_at_addresses(run);
+    if (!ready) co_return ready;
+    protocol::Steering wanted = run.steering("handover", run.job.destination);
+    Result<protocol::VmSteering> seen =
+        co_await run.access_switch().steer(run.job.vm, std::move(wanted));
+    if (!seen) co_return std::unexpected(std::move(seen).error());
+    take_up_sessions(run, *seen);
+    Result<void> told = co_await run.access_switch().announce(run.job.vm, run.journal.token());
+    co_return told;
+}
+
+}  // namespace
+
+const Step kHandover{.apply = apply};
+
+}  // namespace godwit::controller

@@ -1,0 +1,158 @@
+// preflight: everything that could go wrong later is asked now. Changes nothing but the token that
+// the devices know.
+#include <algorithm>
+
+#include "controller/steps/step.hpp"
+
+namespace godwit::controller {
+
+namespace {
+
+std::unexpected<Error> refuse(const JobRun& run, std::string cause, std::string slug) {
+    return fail(Fault::Rejected, "preflight of " + run.job.vm, std::move(cause), std::move(slug));
+}
+
+std::uint64_t bytes_needed(const protocol::VmSpec& spec) {
+    std::uint64_t mib = spec.memory_mib;
+    for (const protocol::RegionSpec& region : spec.regions) mib += region.size_mib;
+    return mib << 20;
+}
+
+Task<void> raise_tokens(JobRun& run) {
+    const std::uint64_t token = run.journal.token();
+    Result<protocol::Fence> source = co_await run.source().fence(token);
+    if (!source) co_return std::unexpected(std::move(source).error());
+    Result<protocol::Fence> destination = co_await run.destination().fence(token);
+    if (!destination) co_return std::unexpected(std::move(destination).error());
+    const HostConfig* host = run.devices.host(run.job.source);
+    Result<protocol::Fence> at_switch =
+        co_await run.devices.switch_of(host->switch_id).fence(token);
+    if (!at_switch) co_return std::unexpected(std::move(at_switch).error());
+    co_return Result<void>{};
+}
+
+Result<void> check_ports(JobRun& run) {
+    const HostConfig& source = *run.devices.host(run.job.source);
+    const HostConfig& destination = *run.devices.host(run.job.destination);
+    if (source.switch_id != destination.switch_id)
+        return refuse(run, source.id + " is behind switch " + source.switch_id + ", " +
+                      destination.id + " behind " + destination.switch_id +
+                      ": l2 steering needs both behind one", "different-switch");
+    if (source.port == destination.port)
+        return refuse(run, "both hosts are behind port " + source.port + " of " + source.switch_id +
+                      ": l2 steering needs two ports", "same-port");
+    run.job.facts.switch_id = source.switch_id;
+    return {};
+}
+
+Task<void> look_at_source(JobRun& run) {
+    Result<protocol::AgentVm> vm = co_await run.source().vm(run.job.vm);
+    if (!vm) co_return std::unexpected(std::move(vm).error());
+    if (vm->state != protocol::VmState::running)
+        co_return refuse(run, "it is " + json::enum_name(vm->state) + " on " + run.job.source +
+                         ", only a running VM is moved", "not-running");
+    if (!vm->spec || vm->spec->addresses.empty() || vm->spec->mac.empty())
+        co_return refuse(run, "the agent of " + run.job.source +
+                         " tells no specification with MAC and addresses", "no-specification");
+    run.job.facts.spec = *vm->spec;
+    run.job.facts.source = {run.job.source, run.devices.host(run.job.source)->port, vm->spec->mac};
+    run.job.facts.destination = {run.job.destination,
+                                 run.devices.host(run.job.destination)->port, vm->spec->mac};
+    co_return Result<void>{};
+}
+
+Result<void> check_same_qemu(const JobRun& run, const protocol::HostStatus& source,
+                             const protocol::HostStatus& destination) {
+    if (source.accelerator != destination.accelerator)
+        return refuse(run, run.job.source + " runs " + source.accelerator + ", " +
+                      run.job.destination + " runs " + destination.accelerator +
+                      ": device state moves between equal accelerators only",
+                      "incompatible-host");
+    if (source.qemu_version != destination.qemu_version)
+        return refuse(run, run.job.source + " has QEMU " + source.qemu_version + ", " +
+                      run.job.destination + " has " + destination.qemu_version +
+                      ": machine type " + run.job.facts.spec.machine +
+                      " is the same on equal versions only", "incompatible-host");
+    return {};
+}
+
+// A VM of this name at the destination would be in the way of a clone, and is needed to steer.
+Result<void> check_resident(JobRun& run, const protocol::HostStatus& host) {
+    const auto resident = std::ranges::find(host.vms, run.job.vm, &protocol::AgentVm::vm);
+    const bool there = resident != host.vms.end();
+    if (moves_memory(run.job)) {
+        const bool ours = there && resident->owner_job == run.job.id;
+        const bool absent = !there || resident->state == protocol::VmState::unknown;
+        if (absent || ours) return {};
+        return refuse(run, run.job.destination + " already has a VM of this name (" +
+                      json::enum_name(resident->state) + "): delete it there first",
+                      "destination-occupied");
+    }
+    if (!there || resident->state != protocol::VmState::running)
+        return refuse(run, "method steer needs a running VM of this name on " +
+                      run.job.destination, "destination-missing");
+    if (resident->spec) run.job.facts.destination.mac = resident->spec->mac;
+    return {};
+}
+
+Task<void> look_at_destination(JobRun& run) {
+    Result<protocol::HostStatus> destination = co_await run.destination().host();
+    if (!destination) co_return std::unexpected(std::move(destination).error());
+    Result<void> resident = check_resident(run, *destination);
+    if (!resident) co_return resident;
+    run.job.facts.destination_transfer = destination->transfer_address;
+    if (!moves_memory(run.job)) co_return Result<void>{};
+    Result<protocol::HostStatus> source = co_await run.source().host();
+    if (!source) co_return std::unexpected(std::move(source).error());
+    const std::uint64_t needed = bytes_needed(run.job.facts.spec);
+    if (destination->memory_available_bytes < needed)
+        co_return refuse(run, run.job.destination + " has " +
+                         std::to_string(destination->memory_available_bytes >> 20) +
+                         " MiB free, " + std::to_string(needed >> 20) + " MiB are needed",
+                         "no-memory");
+    co_return check_same_qemu(run, *source, *destination);
+}
+
+Task<void> look_at_switch(JobRun& run) {
+    Result<protocol::SwitchStatus> status = co_await run.access_switch().status();
+    if (!status) co_return std::unexpected(std::move(status).error());
+    for (const std::string& port : {run.job.facts.source.port, run.job.facts.destination.port}) {
+        const auto found = std::ranges::find(status->ports, port, &protocol::PortStatus::name);
+        if (found == status->ports.end())
+            co_return refuse(run, "switch " + run.job.facts.switch_id + " has no port " + port,
+                             "unknown-port");
+    }
+    Result<protocol::VmSteering> seen = co_await run.access_switch().steering(run.job.vm);
+    // Not managed yet: hosting makes it so, and nothing was tracked before.
+    if (!seen && seen.error().fault == Fault::Missing) co_return Result<void>{};
+    if (!seen) co_return std::unexpected(std::move(seen).error());
+    if (seen->untracked > 0 && !run.job.request.force)
+        co_return refuse(run, std::to_string(seen->untracked) + " sessions are not tracked, because "
+                         "the switch's table was full; they would break (force: true goes on)",
+                         "untracked-sessions");
+    co_return Result<void>{};
+}
+
+Task<void> apply(JobRun& run) {
+    Result<void> tokens = co_await raise_tokens(run);
+    if (!tokens) co_return tokens;
+    Result<void> checked = co_await check_preflight(run);
+    co_return checked;
+}
+
+}  // namespace
+
+Task<void> check_preflight(JobRun& run) {
+    Result<void> ports = check_ports(run);
+    if (!ports) co_return ports;
+    Result<void> source = co_await look_at_source(run);
+    if (!source) co_return source;
+    Result<void> destination = co_await look_at_destination(run);
+    if (!destination) co_return destination;
+    Result<void> at_switch = co_await look_at_switch(run);
+    co_return at_switch;
+}
+
+const Step kPreflight{.apply = apply};
+
+}  // namespace godwit::controller

@@ -1,0 +1,93 @@
+// retiring: the source goes as the request says, the destination becomes a VM like any other, and
+// nothing owned by the job is left. What cannot be done now is recorded and done later.
+#include <algorithm>
+
+#include "controller/steps/drain.hpp"
+
+namespace godwit::controller {
+
+namespace {
+
+bool keeps_source(const Migration& job) {
+    return job.request.source_after == protocol::SourceAfter::keep;
+}
+
+// Gone already, or never made: as good as removed.
+Result<void> unless_missing(Result<void> done) {
+    if (!done && done.error().fault == Fault::Missing) return {};
+    return done;
+}
+
+Task<void> retire_source(JobRun& run) {
+    protocol::RetireRequest request{run.command("retiring"), run.job.request.source_after};
+    Result<void> done = co_await run.source().retire(run.job.vm, std::move(request));
+    co_return unless_missing(std::move(done));
+}
+
+Task<void> adopt_destination(JobRun& run) {
+    protocol::AdoptRequest request{run.command("adoption")};
+    Result<void> done = co_await run.destination().adopt(run.job.vm, std::move(request));
+    co_return done;
+}
+
+Task<void> release_memory(JobRun& run) {
+    protocol::Command command = run.command("release");
+    Result<void> done = co_await run.destination().release(std::move(command));
+    co_return unless_missing(std::move(done));
+}
+
+// A source that is kept stays listed: its frames would otherwise be those of a stranger with the
+// VM's MAC, which nobody fences.
+Task<void> narrow_switch(JobRun& run) {
+    protocol::Steering wanted = run.steering("narrow", run.job.destination);
+    if (!keeps_source(run.job)) wanted.backends = {run.job.facts.destination};
+    Result<protocol::VmSteering> seen =
+        co_await run.access_switch().steer(run.job.vm, std::move(wanted));
+    if (!seen) co_return std::unexpected(std::move(seen).error());
+    if (!is_done(run.job)) take_up_sessions(run, *seen);
+    co_return Result<void>{};
+}
+
+bool is_swept(const JobRun& run, std::string_view part) {
+    return std::ranges::find(run.job.swept, part) != run.job.swept.end();
+}
+
+Task<void> apply(JobRun& run) {
+    Result<void> worst{};
+    for (const std::string& part : retiring_parts(run.job)) {
+        if (is_swept(run, part)) continue;
+        if (part == kNarrowSwitch && !is_swept(run, kRetireSource)) continue;
+        Result<void> done = co_await perform_part(run, part);
+        if (!done && done.error().slug == "stale-epoch") co_return done;
+        if (done)
+            run.job.swept.push_back(part);
+        else
+            worst = std::move(done);
+    }
+    // Whatever the refusal is, it may be gone later: the parts do not depend on this job any more.
+    if (!worst) worst.error().fault = Fault::Retry;
+    co_return worst;
+}
+
+}  // namespace
+
+std::vector<std::string> retiring_parts(const Migration& job) {
+    std::vector<std::string> parts{std::string(kRetireSource)};
+    if (moves_memory(job)) {
+        parts.emplace_back(kAdoptDestination);
+        parts.emplace_back(kReleaseMemory);
+    }
+    parts.emplace_back(kNarrowSwitch);
+    return parts;
+}
+
+Task<void> perform_part(JobRun& run, std::string part) {
+    if (part == kRetireSource) return retire_source(run);
+    if (part == kAdoptDestination) return adopt_destination(run);
+    if (part == kReleaseMemory) return release_memory(run);
+    return narrow_switch(run);
+}
+
+const Step kRetiring{.apply = apply};
+
+}  // namespace godwit::controller

@@ -1,0 +1,67 @@
+#include "controller/steps/step.hpp"
+
+namespace godwit::controller {
+
+const Step& step_of(Phase phase) {
+    switch (phase) {
+        case Phase::accepted: return kAccepted;
+        case Phase::preflight: return kPreflight;
+        case Phase::reserve: return kReserve;
+        case Phase::hosting: return kHosting;
+        case Phase::destination: return kDestination;
+        case Phase::copying: return kCopying;
+        case Phase::steering: return kSteering;
+        case Phase::draining: return kDraining;
+        case Phase::commit: return kCommit;
+        case Phase::handover: return kHandover;
+        case Phase::quiescing: return kQuiescing;
+        case Phase::patching: return kPatching;
+        case Phase::retiring: return kRetiring;
+    }
+    std::abort();
+}
+
+protocol::Command JobRun::command(const std::string& step) const {
+    std::string name = step;
+    if (job.attempt > 1) name += "." + std::to_string(job.attempt);
+    return {journal.token(), job.id, std::move(name)};
+}
+
+protocol::Steering JobRun::steering(const std::string& step, const std::string& owner) const {
+    protocol::Steering wanted;
+    wanted.command = command(step);
+    wanted.addresses = job.facts.spec.addresses;
+    wanted.backends = {job.facts.source, job.facts.destination};
+    wanted.owner = owner;
+    return wanted;
+}
+
+Result<void> JobRun::note(const std::string& what, const std::string& detail) {
+    job.detail = detail;
+    Result<Flags> written =
+        journal.write(job, {std::string(row_of(job.phase).name), what, job.attempt, detail});
+    if (!written) return std::unexpected(std::move(written).error());
+    flags = *written;
+    return {};
+}
+
+Result<void> JobRun::show(double fraction, const std::string& detail) {
+    advance_percent(job, fraction);
+    job.detail = detail;
+    const std::string now_shown = json::to_text(job.progress) + detail;
+    if (now_shown == shown || now_ms() - shown_ms < 1000) return {};
+    shown = now_shown;
+    shown_ms = now_ms();
+    return note("progress", detail);
+}
+
+Task<void> JobRun::pause(std::uint64_t rung) {
+    co_await bell.wait(rung, journal.clock(), std::chrono::milliseconds(timing.poll_ms));
+    if (journal.is_down())
+        co_return fail(Fault::Conflict, "job " + job.id, journal.down_reason(), "stale-epoch");
+    if (flags.cancel && may_cancel(job))
+        co_return fail(Fault::Conflict, "job " + job.id, "cancelled", "cancel-requested");
+    co_return Result<void>{};
+}
+
+}  // namespace godwit::controller
