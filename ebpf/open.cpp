@@ -1,0 +1,250 @@
+// Loading or adopting: object, tables, settings, ports, in this order; packets meet the new programs only
+// when everything they look into is there.
+#include <bpf/bpf.h>
+#include <net/if.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "lib/log.hpp"
+#include "ebpf/attach.hpp"
+#include "ebpf/state.hpp"
+
+extern "C" {
+extern const unsigned char godwit_steer_object[];
+extern const size_t godwit_steer_object_bytes;
+}
+
+namespace godwit::ebpf {
+namespace {
+
+constexpr const char* kTableNames[STEER_TABLES] = {"sessions4",   "sessions6", "handshakes4",
+                                                   "handshakes6", "chances4",  "chances6"};
+constexpr const char* kPinned[] = {"sessions4", "sessions6", "handshakes4", "handshakes6", "chances4",
+                                   "chances6",  "vms",       "settings",    "hosted4",     "hosted6",
+                                   "identities", "reasons",  "backends",    "drained",     "tx_ports",
+                                   "resets",    "stations"};
+
+int quiet(enum libbpf_print_level level, const char* format, va_list arguments) {
+    if (level == LIBBPF_DEBUG || !log::is_on(log::Level::debug)) return 0;
+    return vfprintf(stderr, format, arguments);
+}
+
+steer_geometry geometry(std::uint32_t home_lines) {
+    const std::uint32_t home = std::bit_ceil(std::max(home_lines, 8u));
+    return {home - 1, home / 8 - 1};
+}
+
+// Twice the slots that are wanted: at half load two choices and the overflow area lose nobody.
+steer_config fresh_config(const dataplane::TableSizes& sizes) {
+    steer_config config{};
+    config.table[STEER_SESSIONS4] = geometry(sizes.sessions_v4);
+    config.table[STEER_SESSIONS6] = geometry(sizes.sessions_v6 * 2);
+    for (const auto table : {STEER_HANDSHAKES4, STEER_HANDSHAKES6, STEER_CHANCES4, STEER_CHANCES6}) {
+        const std::uint32_t entries = table < STEER_CHANCES4 ? sizes.handshakes : sizes.handshakes / 4;
+        config.table[table] = geometry(steer_is_v6_table(table) ? entries : entries / 2);
+        config.table[table].overflow_mask = 0;
+    }
+    if (getrandom(config.seed, sizeof(config.seed), 0) != sizeof(config.seed)) std::abort();
+    return config;
+}
+
+// The settings of an earlier process, if there are any.
+Result<bool> read_settings(const std::string& directory, plane_settings& settings) {
+    const std::string pin = directory + "/maps/settings";
+    Fd map(bpf_obj_get(pin.c_str()));
+    if (!map) return false;
+    bpf_map_info info{};
+    __u32 bytes = sizeof(info);
+    std::uint32_t zero = 0;
+    const bool same_size = bpf_obj_get_info_by_fd(map.get(), &info, &bytes) == 0 &&
+                           info.value_size == sizeof(plane_settings);
+    if (!same_size || bpf_map_lookup_elem(map.get(), &zero, &settings) != 0 ||
+        settings.layout != GODWIT_LAYOUT)
+        return fail(Fault::Conflict, "adopt " + pin,
+                    "the tables there have another layout than this version (" +
+                        std::to_string(GODWIT_LAYOUT) +
+                        "); finish or cancel the running migrations, then remove " + directory,
+                    "layout-mismatch");
+    return true;
+}
+
+Result<std::vector<dataplane::PortState>> find_ports(const std::vector<dataplane::PortSetup>& wanted) {
+    std::vector<dataplane::PortState> ports;
+    if (wanted.size() > PLANE_PORTS_MAX)
+        return fail(Fault::Rejected, "ports", "at most " + std::to_string(PLANE_PORTS_MAX) + " are supported");
+    for (const dataplane::PortSetup& port : wanted) {
+        const unsigned ifindex = if_nametoindex(port.interface.c_str());
+        if (ifindex == 0)
+            return fail_errno(Fault::Rejected, "port " + port.name + ": interface " + port.interface);
+        ports.push_back({port.name, port.interface, port.role, ifindex, false, "", 0, 0});
+    }
+    return ports;
+}
+
+Result<Object> load(const std::string& directory, const steer_config& config) {
+    libbpf_set_print(quiet);
+    // Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; without the right to raise it they say so.
+    const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+    setrlimit(RLIMIT_MEMLOCK, &unlimited);
+    bpf_object_open_opts options{};
+    options.sz = sizeof(options);
+    options.object_name = "godwit";
+    Object object(bpf_object__open_mem(godwit_steer_object, godwit_steer_object_bytes, &options));
+    if (!object) return fail_errno(Fault::Rejected, "open the BPF object");
+    for (unsigned t = 0; t < STEER_TABLES; ++t) {
+        const auto table = static_cast<steer_table>(t);
+        bpf_map* map = bpf_object__find_map_by_name(object.get(), kTableNames[t]);
+        bpf_map__set_max_entries(map, steer_lines(table, config.table[t]));
+    }
+    bpf_map* fixed = bpf_object__find_map_by_name(object.get(), "godwit.rodata");
+    if (!fixed) fixed = bpf_object__find_map_by_name(object.get(), ".rodata");
+    if (!fixed || bpf_map__set_initial_value(fixed, &config, sizeof(config)) != 0)
+        return fail(Fault::Corrupt, "open the BPF object", "its constants are not those of this build");
+    for (const char* name : kPinned) {
+        const std::string pin = directory + "/maps/" + name;
+        bpf_map__set_pin_path(bpf_object__find_map_by_name(object.get(), name), pin.c_str());
+    }
+    if (bpf_object__load(object.get()) != 0)
+        return fail_errno(Fault::Rejected, "load the eBPF plane (log level debug shows the verifier)");
+    return object;
+}
+
+// Jiffies per second, which no system call tells: counted against the monotonic clock from edge to edge.
+Result<std::uint32_t> measure_hz(int program) {
+    constexpr unsigned kTicks = 12;
+    const auto now = [] { return std::chrono::steady_clock::now(); };
+    std::uint64_t first = 0, tick = 0;
+    Result<void> ran = run_program(program, &first, sizeof(first), "read_tick");
+    if (!ran) return std::unexpected(std::move(ran).error());
+    const auto after = [&](std::uint64_t from) {
+        do
+            ran = run_program(program, &tick, sizeof(tick), "read_tick");
+        while (ran && tick == from);
+        return now();
+    };
+    const auto begin = after(first);
+    const std::uint64_t begin_tick = tick;
+    auto end = begin;
+    while (ran && tick - begin_tick < kTicks) end = after(tick);
+    if (!ran) return std::unexpected(std::move(ran).error());
+    const double hz = static_cast<double>(tick - begin_tick) / std::chrono::duration<double>(end - begin).count();
+    std::uint32_t best = 100;
+    for (std::uint32_t known : {100u, 250u, 300u, 1000u})
+        if (std::abs(std::log(hz / known)) < std::abs(std::log(hz / best))) best = known;
+    return best;
+}
+
+Result<void> map_tables(const bpf_object* object, const steer_config& config,
+                        std::array<Mapping, STEER_TABLES>& tables) {
+    for (unsigned t = 0; t < STEER_TABLES; ++t) {
+        const std::size_t lines = steer_lines(static_cast<steer_table>(t), config.table[t]);
+        const int fd = bpf_object__find_map_fd_by_name(object, kTableNames[t]);
+        Result<Mapping> mapping = Mapping::of(fd, lines * sizeof(steer_line), kTableNames[t]);
+        if (!mapping) return std::unexpected(std::move(mapping).error());
+        tables[t] = std::move(*mapping);
+    }
+    return {};
+}
+
+steer_timeouts in_ticks(const steer_timeouts& s, std::uint32_t hz) {
+    return {s.established * hz, s.transitory * hz, s.udp * hz,       s.icmp * hz,
+            s.handshake * hz,   s.linger * hz,     s.tombstone * hz, 0};
+}
+
+void fill_settings(plane_settings& set, const std::vector<dataplane::PortState>& ports) {
+    std::uint32_t uplinks = 0, count = 0;
+    for (const dataplane::PortState& port : ports) {
+        const bool uplink = port.role == dataplane::PortRole::uplink;
+        set.ports[count++] = {port.ifindex, static_cast<std::uint32_t>(uplink ? PLANE_UPLINK : PLANE_VM_PORT)};
+        if (uplink && ++uplinks == 1) set.uplink = port.ifindex;
+    }
+    if (uplinks != 1) set.uplink = 0;
+    __atomic_store_n(&set.ports_count, count, __ATOMIC_RELEASE);
+}
+
+int note_drained(void* drained, void* data, std::size_t bytes) {
+    if (bytes < sizeof(plane_drained)) return 0;
+    const auto* event = static_cast<const plane_drained*>(data);
+    static_cast<std::vector<dataplane::Plane::Drained>*>(drained)->push_back(
+        {static_cast<std::uint16_t>(event->vm), event->epoch});
+    return 0;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& options) {
+    auto state = std::make_unique<EbpfPlane::State>();
+    state->options = options;
+    for (const char* folder : {"/maps", "/links"}) {
+        Result<void> ready = prepare_bpffs(options.bpffs + folder);
+        if (!ready) return std::unexpected(std::move(ready).error());
+    }
+    Result<std::vector<dataplane::PortState>> ports = find_ports(options.ports);
+    if (!ports) return std::unexpected(std::move(ports).error());
+    state->ports = std::move(*ports);
+
+    plane_settings earlier{};
+    Result<bool> adopts = read_settings(options.bpffs, earlier);
+    if (!adopts) return std::unexpected(std::move(adopts).error());
+    state->adopted = *adopts;
+    const steer_config config = *adopts ? earlier.steer : fresh_config(options.sizes);
+    Result<Object> object = load(options.bpffs, config);
+    if (!object) return std::unexpected(std::move(object).error());
+    state->object = std::move(*object);
+    bpf_program* program = nullptr;
+    bpf_object__for_each_program(program, state->object.get())
+        state->programs[bpf_program__name(program)] = bpf_program__fd(program);
+
+    Result<void> mapped = map_tables(state->object.get(), config, state->tables);
+    if (!mapped) return std::unexpected(std::move(mapped).error());
+    Result<Mapping> vms = Mapping::of(state->map_fd("vms"), STEER_VMS_MAX * sizeof(vm_record), "vms");
+    if (!vms) return std::unexpected(std::move(vms).error());
+    state->vms = std::move(*vms);
+    Result<Mapping> settings = Mapping::of(state->map_fd("settings"), sizeof(plane_settings), "settings");
+    if (!settings) return std::unexpected(std::move(settings).error());
+    state->settings = std::move(*settings);
+    Result<std::uint32_t> hz = measure_hz(state->programs["read_tick"]);
+    if (!hz) return std::unexpected(std::move(hz).error());
+
+    plane_settings& set = state->set();
+    set.steer = config;
+    set.ticks_per_second = *hz;
+    set.timeouts = in_ticks(options.timeouts_s, *hz);
+    fill_settings(set, state->ports);
+    set.layout = GODWIT_LAYOUT;
+    state->cpus = libbpf_num_possible_cpus();
+    state->ring.reset(ring_buffer__new(state->map_fd("drained"), note_drained, &state->drained, nullptr));
+    if (!state->ring) return fail_errno(Fault::Retry, "read the ring buffer of events");
+
+    std::unique_ptr<EbpfPlane> plane(new EbpfPlane(std::move(state)));
+    Result<void> attached = plane->attach_ports();
+    if (!attached) return std::unexpected(std::move(attached).error());
+    return plane;
+}
+
+Result<void> EbpfPlane::attach_ports() {
+    for (dataplane::PortState& port : state_->ports) {
+        bpf_devmap_val out{};
+        out.ifindex = port.ifindex;
+        if (bpf_map_update_elem(state_->map_fd("tx_ports"), &port.ifindex, &out, BPF_ANY) != 0)
+            return fail_errno(Fault::Retry, "open port " + port.name + " for redirects");
+    }
+    const std::string links = state_->options.bpffs + "/links/";
+    for (dataplane::PortState& port : state_->ports) {
+        const bool uplink = port.role == dataplane::PortRole::uplink;
+        const char* tc = uplink ? "uplink_slow" : "vm_port";
+        Result<std::string> how = attach_tc(program_fd(tc), port.ifindex, links + port.interface + "-tc");
+        if (how && uplink) how = attach_xdp(program_fd("uplink"), port.ifindex, links + port.interface + "-xdp");
+        if (!how) return std::unexpected(std::move(how).error().within("port " + port.name));
+        port.program = *how;
+    }
+    return {};
+}
+
+}  // namespace godwit::ebpf

@@ -1,0 +1,62 @@
+// The eBPF plane: loads or adopts the programs and tables, and lets godwit-switch work on them.
+//
+// Everything is pinned under `bpffs`: `maps/`, and a link per port in `links/`. A process that dies leaves the
+// packets flowing; the next one finds the tables by their pins, checks that it was built for the same
+// layout, and puts its own programs in place of the running ones without a gap.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/error.hpp"
+#include "dataplane/plane.hpp"
+
+namespace godwit::ebpf {
+
+struct PlaneOptions {
+    std::string bpffs;  // below /sys/fs/bpf
+    std::vector<dataplane::PortSetup> ports;
+    dataplane::TableSizes sizes;     // for new tables; adopted ones keep theirs
+    steer_timeouts timeouts_s = STEER_TIMEOUTS_DEFAULT_S;  // in seconds
+};
+
+class EbpfPlane final : public dataplane::Plane {
+public:
+    // Errors name the interface, the pin or the table. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or root.
+    static Result<std::unique_ptr<dataplane::Plane>> open(const PlaneOptions& options);
+    ~EbpfPlane() override;
+
+    bool adopted() const override;
+    std::vector<dataplane::PortState> ports() override;
+    Result<void> set_vm(std::uint16_t vm, const dataplane::VmSetup& setup) override;
+    Result<void> clear_vm(std::uint16_t vm) override;
+    vm_record& record(std::uint16_t vm) override;
+    std::span<steer_line> lines(steer_table table) override;
+    const steer_config& config() override;
+    Result<void> grace_period() override;
+    Result<steer_swept> sweep(std::uint32_t lines) override;
+    std::uint32_t tick() override;
+    std::uint32_t ticks_per_second() const override;
+    std::uint64_t reason(steer_why why) override;
+    BackendCounters counters(std::uint16_t vm, std::uint32_t slot) override;
+    int events_fd() override;
+    void poll_events(const std::function<void(const Drained&)>& on_drained) override;
+    Result<ResetCount> end_sessions(std::uint16_t vm, std::uint32_t slot, Tell tell) override;
+
+    // Takes programs off the ports and removes every pin: the opposite of open(). Sessions are forgotten.
+    void uninstall();
+
+    // For who drives the programs itself (tests by BPF_PROG_TEST_RUN, bench): "uplink", "vm_port", ...
+    // -1: there is no such program.
+    int program_fd(const std::string& name) const;
+
+    struct State;  // ebpf/state.hpp
+
+private:
+    explicit EbpfPlane(std::unique_ptr<State> state);
+    Result<void> attach_ports();
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace godwit::ebpf

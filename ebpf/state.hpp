@@ -1,0 +1,33 @@
+// What an EbpfPlane holds; private to this folder.
+#pragma once
+
+#include <array>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "dataplane/plane.hpp"
+#include "ebpf/layout.h"
+#include "ebpf/maps.hpp"
+#include "ebpf/plane.hpp"
+
+namespace godwit::ebpf {
+
+struct EbpfPlane::State {
+    PlaneOptions options;
+    bool adopted = false;
+    Object object;
+    std::array<Mapping, STEER_TABLES> tables;
+    Mapping vms, settings;
+    std::vector<dataplane::PortState> ports;
+    std::map<std::string, int> programs;
+    Ring ring;
+    std::vector<dataplane::Plane::Drained> drained;
+    plane_sweep sweep{};
+    int cpus = 1;
+
+    plane_settings& set() const { return settings.as<plane_settings>()[0]; }
+    int map_fd(const char* name) const { return bpf_object__find_map_fd_by_name(object.get(), name); }
+};
+
+}  // namespace godwit::ebpf
