@@ -23,8 +23,10 @@ struct steer_facts {
     uint8_t session, session_owner; /* enum steer_record */
     uint8_t handshake, handshake_owner;
     uint8_t chance, chance_owner;
+    uint8_t restarts;         /* the VM's own SYN or SYN-ACK, and not the one the session began with */
     uint8_t proves_handshake; /* ACK of exactly the noted SYN-ACK */
-    uint8_t ends_handshake;   /* RST with the number that follows the peer's SYN */
+    uint8_t repeats_handshake; /* the VM acknowledges no more than its SYN-ACK did */
+    uint8_t ends_handshake;   /* RST with the numbers of this very handshake */
 };
 
 STEER_INLINE struct steer_verdict steer_verdict(uint32_t action, uint32_t slot, uint32_t memory,
@@ -196,13 +198,15 @@ STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts 
                         : steer_allowed(f, STEER_NOTE, STEER_WHY_HANDSHAKE);
     case STEER_RST:
         if (given)
-            return steer_allowed(f, STEER_FORGET, why);
+            return steer_allowed(f, f->handshake && !f->ends_handshake ? STEER_KEEP : STEER_FORGET, why);
         if (!draining)
             return steer_allowed(f, STEER_KEEP, STEER_WHY_OPENED);
         // The original does not know it. Before the peer hears so, the other one is asked.
         return is_authority ? steer_verdict(STEER_DROP, !f->sender, STEER_CHANCE, STEER_WHY_RST_WITHHELD)
                             : steer_fenced(STEER_WHY_FENCED);
     }
+    if (f->repeats_handshake)
+        return steer_allowed(f, STEER_KEEP, why);
     // Anything else says that the VM holds the session, and who is no clone is right about that.
     if (given)
         return steer_allowed(f, STEER_PIN, why);
@@ -211,10 +215,13 @@ STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts 
 
 STEER_INLINE struct steer_verdict steer_decide_out(const struct steer_facts *f)
 {
+    bool is_mine = f->session_owner == f->sender;
+    // A VM that begins again has no socket for the session any more, however it lost it.
+    if (f->session && is_mine && f->restarts)
+        return steer_allowed(f, f->kind == STEER_SYN ? STEER_REPIN : STEER_RESTART, STEER_WHY_REOPENED);
     bool reopens = f->session == STEER_CLOSED && f->kind == STEER_SYN;
     if (f->session && !reopens)
-        return f->session_owner == f->sender ? steer_allowed(f, STEER_KEEP, STEER_WHY_SESSION)
-                                             : steer_fenced(STEER_WHY_FENCED);
+        return is_mine ? steer_allowed(f, STEER_KEEP, STEER_WHY_SESSION) : steer_fenced(STEER_WHY_FENCED);
     bool given = (f->handshake && f->handshake_owner == f->sender) ||
                  (!f->handshake && f->chance && f->chance_owner == f->sender);
     bool taken = !given && (f->handshake || f->chance);

@@ -102,8 +102,10 @@ STEER_COLD uint32_t steer_handshake_note(struct steer_plane *plane, enum steer_t
 }
 
 // What a draining backend was given stays: a flood of newcomers, which are the new owner's, cannot push it
-// out. Any other record that is lost heals by the second chance, or needs none.
-STEER_INLINE bool steer_may_evict(struct steer_plane *plane, const struct steer_slot *victim, uint32_t meta)
+// out. Any other record that is lost heals by the second chance, or needs none. Only when a set holds
+// nothing else does its oldest give way, once per set: else a flood just before the flip would shut out
+// newcomers until it has expired, because a SYN-ACK without a record may be a clone's and is fenced.
+STEER_INLINE bool steer_is_expendable(struct steer_plane *plane, const struct steer_slot *victim, uint32_t meta)
 {
     struct vm_record *vm = steer_vm(plane, steer_key_vm(victim->address_id));
     uint64_t word = vm ? steer_load64(&vm->steer) : 0;
@@ -114,7 +116,7 @@ STEER_INLINE bool steer_may_evict(struct steer_plane *plane, const struct steer_
 STEER_COLD uint32_t steer_handshake_place(struct steer_plane *plane, enum steer_table table,
                                           const struct steer_key *key, uint32_t tick)
 {
-    uint32_t oldest_age = 0, oldest = STEER_NOWHERE;
+    uint32_t oldest_age = 0, oldest = STEER_NOWHERE, oldest_kept_age = 0, oldest_kept = STEER_NOWHERE;
     if (!plane || !key || table >= STEER_TABLES)
         return STEER_NOWHERE;
     uint32_t set = steer_set_of(steer_config(plane), table, key);
@@ -130,13 +132,17 @@ STEER_COLD uint32_t steer_handshake_place(struct steer_plane *plane, enum steer_
             return place;
         // Plus one, so that a first candidate of age 0 still is one.
         uint32_t age = tick - steer_load32(&slot->last_tick) + 1;
-        if (steer_meta_life(meta) == STEER_LIVE && age > oldest_age &&
-            steer_may_evict(plane, slot, meta)) {
+        if (steer_meta_life(meta) != STEER_LIVE)
+            continue;
+        if (!steer_is_expendable(plane, slot, meta)) {
+            oldest_kept = age > oldest_kept_age ? place : oldest_kept;
+            oldest_kept_age = age > oldest_kept_age ? age : oldest_kept_age;
+        } else if (age > oldest_age) {
             oldest = place;
             oldest_age = age;
         }
     }
-    return oldest;
+    return oldest == STEER_NOWHERE ? oldest_kept : oldest;
 }
 
 // Takes the place, EMPTY or LIVE -> BUSY; an evicted record is taken off its count.

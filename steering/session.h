@@ -7,7 +7,7 @@
 #include "steering/handshake.h"
 #include "steering/table.h"
 
-enum { STEER_TRANSITION_TRIES = 4, STEER_RST_WINDOW = 1 << 20 };
+enum { STEER_TRANSITION_TRIES = 4, STEER_WINDOW = 1 << 20 /* a generous receive window, bytes */ };
 
 // Makes the session for `slot`. Counted before it is visible, so that whoever ends it finds it counted; a
 // loser takes its own count back. The caller forgets the handshake afterwards and not before, so that
@@ -55,6 +55,14 @@ STEER_COLD uint32_t steer_session_forget(struct steer_plane *plane, enum steer_t
     return steer_session_remove(plane, vm, table, slot, meta) ? 1 : 0;
 }
 
+// The VM's SYN or SYN-ACK: not a repetition of the one that the session began with?
+STEER_INLINE bool steer_session_restarts(const struct steer_slot *slot, uint32_t meta,
+                                         const struct steer_packet *p)
+{
+    bool repeats = p->seq == slot->vm_edge || p->seq + 1 == slot->vm_edge;
+    return p->from_backend && (meta & STEER_META_FIN_VM || !repeats);
+}
+
 // A peer's RST counts only near what the VM has acknowledged (RFC 5961 section 3): elsewhere the VM
 // ignores it as well. Inside the window but not exact, the VM answers with a challenge ACK, which revives
 // the entry. Before the VM has acknowledged anything the RST must acknowledge its SYN.
@@ -63,7 +71,18 @@ STEER_INLINE bool steer_rst_plausible(const struct steer_slot *slot, uint32_t me
 {
     if (!(meta & STEER_META_HEARD_PEER) && p->tcp_flags & WIRE_TCP_ACK)
         return p->ack == slot->vm_edge + 1;
-    return p->seq - slot->peer_edge < STEER_RST_WINDOW;
+    return p->seq - slot->peer_edge < STEER_WINDOW;
+}
+
+// Same for its FIN: a forged one far outside would shorten the idle limit of a live session. Once a FIN is
+// noted, only one that comes before it replaces it, for the VM takes the first in sequence.
+STEER_INLINE bool steer_fin_plausible(const struct steer_slot *slot, uint32_t meta,
+                                      const struct steer_packet *p)
+{
+    uint32_t fin = p->seq + p->length - 1;
+    if (!(meta & STEER_META_FIN_PEER))
+        return fin - slot->peer_edge < STEER_WINDOW;
+    return !(meta & STEER_META_FIN_PEER_ACKED) && slot->peer_edge - fin < STEER_WINDOW;
 }
 
 STEER_INLINE uint32_t steer_meta_from_vm(struct steer_slot *slot, uint32_t meta, const struct steer_packet *p)
@@ -71,7 +90,10 @@ STEER_INLINE uint32_t steer_meta_from_vm(struct steer_slot *slot, uint32_t meta,
     meta |= STEER_META_HEARD_VM;
     if (p->kind == STEER_RST)
         return meta | STEER_META_CLOSED;
-    meta &= ~(uint32_t)STEER_META_RESET; /* it speaks, so it did not believe the RST */
+    // It speaks, so it did not believe the RST; or it had spoken before the RST reached it. Which of the
+    // two only the peer can tell, by saying more. Until then the entry is kept, but not for hours.
+    if (meta & STEER_META_RESET)
+        meta = (meta & ~(uint32_t)STEER_META_RESET) | STEER_META_DOUBTED;
     if (p->tcp_flags & WIRE_TCP_FIN && !(meta & STEER_META_FIN_VM)) {
         steer_store32(&slot->vm_edge, p->seq + p->length - 1);
         meta |= STEER_META_FIN_VM;
@@ -87,8 +109,8 @@ STEER_INLINE uint32_t steer_meta_from_peer(struct steer_slot *slot, uint32_t met
 {
     if (p->kind == STEER_RST)
         return steer_rst_plausible(slot, meta, p) ? meta | STEER_META_RESET : meta;
-    meta |= STEER_META_HEARD_PEER;
-    if (p->tcp_flags & WIRE_TCP_FIN && !(meta & STEER_META_FIN_PEER)) {
+    meta = (meta | STEER_META_HEARD_PEER) & ~(uint32_t)STEER_META_DOUBTED;
+    if (p->tcp_flags & WIRE_TCP_FIN && steer_fin_plausible(slot, meta, p)) {
         steer_store32(&slot->peer_edge, p->seq + p->length - 1);
         meta |= STEER_META_FIN_PEER;
     }
@@ -177,7 +199,7 @@ STEER_INLINE uint32_t steer_session_timeout(const struct vm_record *vm, uint64_t
     if (protocol != WIRE_PROTOCOL_TCP)
         return t->udp;
     bool established = (meta & STEER_META_HEARD_VM) && (meta & STEER_META_HEARD_PEER) &&
-                       !(meta & (STEER_META_FIN_VM | STEER_META_FIN_PEER));
+                       !(meta & (STEER_META_FIN_VM | STEER_META_FIN_PEER | STEER_META_DOUBTED));
     return established ? t->established : t->transitory;
 }
 

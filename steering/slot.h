@@ -36,11 +36,12 @@ enum {
     STEER_META_HEARD_VM = 1 << 10,
     STEER_META_NOTED = 1 << 11,       /* handshake: vm_edge is the SYN-ACK's sequence number */
     STEER_META_SPILLED = 1 << 12,     /* lies in the overflow area */
+    STEER_META_DOUBTED = 1 << 13,     /* the VM spoke after a RST, the peer has not: short limit */
     STEER_META_STATE = 0x00fffffc,    /* owner and flags */
     STEER_META_GENERATION_SHIFT = 24
 };
 #define STEER_META_ENDING                                                                            \
-    (STEER_META_CLOSED | STEER_META_RESET | STEER_META_FIN_VM | STEER_META_FIN_PEER)
+    (STEER_META_CLOSED | STEER_META_RESET | STEER_META_DOUBTED | STEER_META_FIN_VM | STEER_META_FIN_PEER)
 
 enum { STEER_BUCKET_LOCK = 1u << 30, STEER_BUCKET_SPILLED = (1u << 30) - 1 };
 

@@ -75,6 +75,19 @@ STEER_INLINE uint8_t steer_session_record(uint32_t meta)
     return meta & STEER_META_RESET ? STEER_RESET : STEER_PRESENT;
 }
 
+// From the peer: the number behind its SYN. From the VM: the refusal that acknowledges that SYN, or its own
+// number behind the SYN-ACK. Not the RST with which a VM answers somebody's forged ACK: the client's real
+// one is still to come.
+STEER_INLINE bool steer_rst_ends_handshake(const struct steer_newcomer *handshake,
+                                           const struct steer_packet *p)
+{
+    if (!p->from_backend)
+        return p->seq == handshake->peer_edge;
+    if (p->tcp_flags & WIRE_TCP_ACK && p->ack == handshake->peer_edge)
+        return true;
+    return handshake->meta & STEER_META_NOTED && p->seq == handshake->vm_edge + 1;
+}
+
 // No session: is there a handshake, or a second chance?
 STEER_COLD uint32_t steer_look_for_newcomer(struct steer_plane *plane, struct steer_case *c,
                                             const struct steer_packet *p)
@@ -91,7 +104,11 @@ STEER_COLD uint32_t steer_look_for_newcomer(struct steer_plane *plane, struct st
     c->facts.handshake_owner = (uint8_t)steer_meta_owner(c->handshake.meta);
     c->facts.proves_handshake = p->kind == STEER_SEGMENT && c->handshake.meta & STEER_META_NOTED &&
                                 p->tcp_flags & WIRE_TCP_ACK && p->ack == c->handshake.vm_edge + 1;
-    c->facts.ends_handshake = p->kind == STEER_RST && p->seq == c->handshake.peer_edge;
+    // A half-open VM answers any segment that does not fit with such an ACK: if that pinned, one forged SYN
+    // and one forged ACK would make an entry.
+    c->facts.repeats_handshake = p->from_backend && p->kind == STEER_SEGMENT && p->length == 0 &&
+                                 c->handshake.meta & STEER_META_NOTED && p->ack == c->handshake.peer_edge;
+    c->facts.ends_handshake = p->kind == STEER_RST && steer_rst_ends_handshake(&c->handshake, p);
     return 0;
 }
 
@@ -168,7 +185,7 @@ STEER_COLD uint32_t steer_remember(struct steer_plane *plane, struct steer_case 
 {
     if (!plane || !c || !p || !v)
         return 0;
-    if (v->memory == STEER_REOPEN || v->memory == STEER_REPIN)
+    if (v->memory == STEER_REOPEN || v->memory == STEER_REPIN || v->memory == STEER_RESTART)
         steer_session_forget(plane, steer_table_of(STEER_SESSIONS4, c->wide), &c->key, c->session_meta);
     switch (v->memory) {
     case STEER_PIN:
@@ -182,6 +199,7 @@ STEER_COLD uint32_t steer_remember(struct steer_plane *plane, struct steer_case 
     case STEER_CHANCE:
         steer_remember_newcomer(plane, c, p, v, STEER_CHANCES4);
         break;
+    case STEER_RESTART:
     case STEER_NOTE:
         steer_note_syn_ack(plane, c, p, v);
         break;
@@ -236,6 +254,8 @@ STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struc
         if (session) {
             c->facts.session = steer_session_record(c->session_meta);
             c->facts.session_owner = (uint8_t)steer_meta_owner(c->session_meta);
+            if (p->tcp_flags & WIRE_TCP_SYN)
+                c->facts.restarts = steer_session_restarts(session, c->session_meta, p);
         } else {
             steer_look_for_newcomer(plane, c, p);
         }

@@ -234,6 +234,7 @@ enum steer_memory {
     STEER_GIVE,      /* remember that `slot` was given this newcomer */
     STEER_REOPEN,    /* drop the closed session, then GIVE */
     STEER_REPIN,     /* drop the closed session, then PIN */
+    STEER_RESTART,   /* drop the session the VM has replaced, then NOTE the new handshake */
     STEER_NOTE,      /* remember the SYN-ACK's sequence number in the handshake */
     STEER_CHANCE,    /* remember that `slot` gets the next try */
     STEER_FORGET     /* handshake and second chance are over */

@@ -31,16 +31,15 @@ bool Plane::is_drained(std::uint16_t vm) {
     return steer_is_draining(word) && sessions(previous, vm) == 0 && handshakes(previous, vm) == 0;
 }
 
-std::optional<Slot> Plane::owner_of(const Address& peer, const Address& vm_address, std::uint16_t peer_port,
-                                    std::uint16_t vm_port, std::uint8_t protocol, std::uint16_t vm) {
+std::optional<Slot> Plane::owner_of(steer_table table_v4, const Wanted& wanted) {
     std::optional<Slot> owner;
-    bool v6 = peer.family == 6;
-    std::array<std::uint32_t, 4> words = peer.words_be();
-    (void)vm_address;
-    each_slot(*this, v6 ? STEER_SESSIONS6 : STEER_SESSIONS4, [&](steer_slot& slot, steer_line& line) {
-        if (!is_live(slot) || slot.meta & STEER_META_CLOSED) return;
-        if (slot.peer_be != words[0] || slot.peer_port != peer_port || slot.vm_port != vm_port) return;
-        if (slot.protocol != protocol || steer_key_vm(slot.address_id) != vm) return;
+    bool v6 = wanted.peer.family == 6;
+    std::array<std::uint32_t, 4> words = wanted.peer.words_be();
+    auto table = static_cast<steer_table>(table_v4 + (v6 ? 1 : 0));
+    each_slot(*this, table, [&](steer_slot& slot, steer_line& line) {
+        if (!is_live(slot) || slot.meta & STEER_META_CLOSED || slot.peer_be != words[0]) return;
+        if (slot.peer_port != wanted.peer_port || slot.vm_port != wanted.vm_port) return;
+        if (slot.protocol != wanted.protocol || steer_key_vm(slot.address_id) != wanted.vm) return;
         if (v6 && line.wide.peer_rest[2] != words[3]) return;
         owner = static_cast<Slot>(steer_meta_owner(slot.meta));
     });
@@ -48,14 +47,19 @@ std::optional<Slot> Plane::owner_of(const Address& peer, const Address& vm_addre
 }
 
 std::optional<Slot> Plane::pinned_to(const Tcp& client, std::uint16_t vm) {
-    return owner_of(client.from.ip, client.to.ip, client.from.port, client.to.port, 6, vm);
+    return owner_of(STEER_SESSIONS4, {client.from.ip, client.from.port, client.to.port, 6, vm});
 }
 std::optional<Slot> Plane::pinned_to(const Udp& client, std::uint16_t vm) {
-    return owner_of(client.from.ip, client.to.ip, client.from.port, client.to.port, 17, vm);
+    return owner_of(STEER_SESSIONS4, {client.from.ip, client.from.port, client.to.port, 17, vm});
 }
 std::optional<Slot> Plane::pinned_to(const Echo& asker, std::uint16_t vm) {
-    bool v6 = asker.from.family == 6;
-    return owner_of(asker.from, asker.to, asker.identifier, 0, v6 ? 58 : 1, vm);
+    std::uint8_t protocol = asker.from.family == 6 ? 58 : 1;
+    return owner_of(STEER_SESSIONS4, {asker.from, asker.identifier, 0, protocol, vm});
+}
+std::optional<Slot> Plane::handshake_of(const Tcp& client, std::uint16_t vm) {
+    Wanted wanted{client.from.ip, client.from.port, client.to.port, 6, vm};
+    std::optional<Slot> given = owner_of(STEER_HANDSHAKES4, wanted);
+    return given ? given : owner_of(STEER_CHANCES4, wanted);
 }
 
 std::uint32_t Plane::entries(std::initializer_list<steer_table> tables) {

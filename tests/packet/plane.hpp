@@ -77,6 +77,7 @@ class Plane {
     std::optional<Slot> pinned_to(const Tcp& client, std::uint16_t vm = kVm);
     std::optional<Slot> pinned_to(const Udp& client, std::uint16_t vm = kVm);
     std::optional<Slot> pinned_to(const Echo& asker, std::uint16_t vm = kVm);
+    std::optional<Slot> handshake_of(const Tcp& client, std::uint16_t vm = kVm);  // or second chance
     std::uint32_t entries(std::initializer_list<steer_table> tables);  // live slots, closed ones too
     std::uint32_t session_entries() { return entries({STEER_SESSIONS4, STEER_SESSIONS6}); }
     // The exact counters, recomputed from the tables: {sessions 0, 1, handshakes 0, 1}.
@@ -86,8 +87,13 @@ class Plane {
     void make_older(std::uint32_t ticks);
 
   private:
-    std::optional<Slot> owner_of(const Address& peer, const Address& vm_address, std::uint16_t peer_port,
-                                 std::uint16_t vm_port, std::uint8_t protocol, std::uint16_t vm);
+    struct Wanted {
+        Address peer;
+        std::uint16_t peer_port, vm_port;
+        std::uint8_t protocol;
+        std::uint16_t vm;
+    };
+    std::optional<Slot> owner_of(steer_table table_v4, const Wanted& wanted);
 };
 
 }  // namespace godwit::test

@@ -54,6 +54,32 @@ TYPED_TEST(EveryPlane, ForgedFinAcknowledgementOfNothingDoesNotEndIt) {
     EXPECT_EQ(this->plane.pinned_to(client), kSource);
 }
 
+TYPED_TEST(EveryPlane, ForgedFinDoesNotHideTheRealOne) {
+    for (const Tcp& client : both_families()) {
+        for (std::uint32_t offset : {0x40000000u, 1000u}) {  // outside the window, and inside it
+            this->establish(client, kSource);
+            this->from_source(client.reply().data("x"));
+            this->from_client(client.fin(offset));
+            this->from_client(client.fin(0, 1));
+            this->from_source(client.reply().fin(1, 1));
+            this->from_client(client.fin_acked(1, 2));
+            EXPECT_EQ(this->plane.sessions(kSource), 0u) << offset;
+            this->plane.advance_s(4);
+            this->plane.sweep();
+        }
+    }
+}
+
+TYPED_TEST(EveryPlane, ForgedFinDoesNotShortenTheIdleLimit) {
+    Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
+    this->establish(client, kSource);
+    this->from_source(client.reply().data("x"));
+    this->from_client(client.fin(0x40000000));
+    this->plane.advance_s(300);
+    this->plane.sweep();
+    EXPECT_EQ(this->plane.pinned_to(client), kSource);
+}
+
 TYPED_TEST(EveryPlane, RstOfTheVmEndsTheSessionAtOnce) {
     for (const Tcp& client : both_families()) {
         this->establish(client, kSource);
@@ -96,6 +122,33 @@ TYPED_TEST(EveryPlane, ForgedRstInsideTheWindowIsDeniedByTheVmsNextWord) {
     }
 }
 
+// The VM's last words and the peer's RST cross: the VM has gone, nobody speaks any more.
+TYPED_TEST(EveryPlane, EntryWhoseRstCrossedTheVmsLastWordsEndsSoon) {
+    for (const Tcp& client : both_families()) {
+        this->establish(client, kSource);
+        this->from_client(client.rst());
+        this->from_source(client.reply().data("on its way"));
+        this->plane.advance_s(100);
+        this->plane.sweep();
+        EXPECT_EQ(this->plane.pinned_to(client), kSource) << "it may have been a forged RST";
+        this->plane.advance_s(150);
+        this->plane.sweep();
+        EXPECT_EQ(this->plane.sessions(kSource), 0u);
+    }
+}
+
+TYPED_TEST(EveryPlane, PeerThatSpeaksOnDispelsTheDoubt) {
+    for (const Tcp& client : both_families()) {
+        this->establish(client, kSource);
+        this->from_client(client.rst(100));
+        this->from_source(client.reply().fin_acked(0, 0));
+        this->from_client(client.data("still here"));
+        this->plane.advance_s(7000);
+        this->plane.sweep();
+        EXPECT_EQ(this->plane.pinned_to(client), kSource);
+    }
+}
+
 TYPED_TEST(EveryPlane, RefusedOwnConnectionEnds) {
     for (const Tcp& peer : both_families()) {
         this->from_source(peer.reply().syn());
@@ -117,6 +170,34 @@ TYPED_TEST(EveryPlane, SynOnAClosedEntryIsANewSession) {
         EXPECT_TRUE(passed(this->from_destination(again.reply().syn_ack()), "handshake"));
         EXPECT_TRUE(went_to(this->from_client(again.ack()), kDestinationPort, "proven"));
         EXPECT_EQ(this->plane.pinned_to(client), kDestination);
+    }
+}
+
+// The client's RST was lost, so the entry is live while neither end has the connection any more.
+TYPED_TEST(EveryPlane, VmThatAcceptsAnewOnALiveEntryBeginsANewHandshake) {
+    for (const Tcp& client : both_families()) {
+        Tcp again = client.restarted(777000);
+        again.peer_isn = 888000;
+        this->establish(client, kSource);
+        this->from_client(client.fin());
+        EXPECT_TRUE(went_to(this->from_client(again.syn()), kSourcePort, "session"));
+        EXPECT_TRUE(passed(this->from_source(again.reply().syn_ack()), "reopened"));
+        EXPECT_EQ(this->plane.sessions(kSource), 0u);
+        EXPECT_TRUE(went_to(this->from_client(again.ack()), kSourcePort, "proven"));
+        this->from_client(again.fin());
+        this->from_source(again.reply().fin(0, 1));
+        this->from_client(again.fin_acked());
+        EXPECT_EQ(this->plane.sessions(kSource), 0u) << "nothing of the old one is left";
+        this->plane.advance_s(4);
+        this->plane.sweep();
+    }
+}
+
+TYPED_TEST(EveryPlane, RepeatedSynAckOfALiveSessionChangesNothing) {
+    for (const Tcp& client : both_families()) {
+        this->establish(client, kSource);
+        EXPECT_TRUE(passed(this->from_source(client.reply().syn_ack()), "session"));
+        EXPECT_EQ(this->plane.pinned_to(client), kSource);
     }
 }
 

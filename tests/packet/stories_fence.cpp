@@ -161,6 +161,19 @@ TYPED_TEST(EveryPlane, RefusedSynIsToldAtOnce) {
     }
 }
 
+TYPED_TEST(EveryPlane, AnswerToAForgedAckDoesNotEndTheHandshake) {
+    for (const Tcp& client : both_families()) {
+        this->plane.steer(flipped(kSource, kDestination));
+        this->from_client(client.syn());
+        this->from_destination(client.reply().syn_ack());
+        this->from_client(client.ack_of(4711));
+        Outcome refusal = this->from_destination(client.reply().segment({0x04, 4711, 0, {}}));
+        EXPECT_TRUE(passed(refusal, "handshake"));
+        EXPECT_TRUE(went_to(this->from_client(client.ack()), kDestinationPort, "proven"));
+        this->from_destination(client.reply().rst());
+    }
+}
+
 TYPED_TEST(EveryPlane, RstOfASteadyVmIsNotHeldBack) {
     EXPECT_TRUE(passed(this->from_source(tcp("10.0.0.9:4000", "10.1.0.1:80").reply().rst()), "opened"));
 }

@@ -36,6 +36,22 @@ TYPED_TEST(EveryPlane, SpoofedAckFloodMakesNoEntriesAndLosesNoSession) {
     EXPECT_EQ(this->plane.audit()[3], this->plane.handshakes(kDestination));
 }
 
+// A half-open VM acknowledges what does not fit (RFC 9293 section 3.10.7.4); that proves nothing.
+TYPED_TEST(EveryPlane, ForgedSynAndForgedAckTogetherMakeNoEntry) {
+    for (const Tcp& client : both_families()) {
+        this->from_client(client.syn());
+        this->from_source(client.reply().syn_ack());
+        this->from_client(client.segment({0x10, 77, 88, {}}));
+        EXPECT_TRUE(passed(this->from_source(client.reply().ack()), "handshake"));
+        EXPECT_EQ(this->plane.session_entries(), 0u);
+        EXPECT_TRUE(passed(this->from_source(client.reply().fin_acked(0, 5)), "handshake")) << "took 5 bytes";
+        EXPECT_EQ(this->plane.session_entries(), 1u);
+        this->from_source(client.reply().rst());
+        this->plane.advance_s(4);
+        this->plane.sweep();
+    }
+}
+
 TYPED_TEST(EveryPlane, SynFloodAfterTheFlipCannotPushOutAHandshakeOfTheSource) {
     for (const Tcp& client : both_families()) {
         this->plane.steer(steady(kSource));

@@ -1,0 +1,88 @@
+// Clients, a source, a clone of it and a switch between them, driven by a script of small commands. The world
+// loses, delays and reorders every frame it is told to, forges what an off-path attacker could, and
+// after each step checks what Godwit promises. A broken promise is an exception that says which.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tests/packet/model_plane.hpp"
+#include "tests/packet/property/tcp_end.hpp"
+
+namespace godwit::test {
+
+// What a script is made of: an operation, and whom it concerns.
+struct Command {
+    std::uint8_t op = 0, who = 0, amount = 0;
+};
+
+class World {
+  public:
+    World();
+    void run(const std::vector<Command>& script);
+    // No more loss and no more attacks: every connection must still work, then all of them end, and the
+    // drain must be over.
+    void settle();
+
+    static constexpr int kTuples = 5;
+
+  private:
+    struct Connection {  // the truth about one
+        int tuple = 0;
+        std::optional<Slot> home;       // whose socket became established
+        std::optional<Slot> must_home;  // where its SYN belonged when nothing was remembered
+        bool server_aborted = false;
+        bool pinned_once = false;
+    };
+    struct Flying {  // a frame on a wire
+        Seg seg;
+        int tuple = 0;
+        Port from = kUplink;                 // towards the switch
+        std::optional<Port> to = {};         // towards an endpoint, once it is behind the switch
+    };
+
+    Tcp tuple(int i) const;
+    TcpEnd& server(Slot slot, int i) { return servers_[slot][static_cast<std::size_t>(i)]; }
+    TcpEnd& client(int i) { return clients_[static_cast<std::size_t>(i)]; }
+    std::uint32_t fresh_iss() { return next_iss_ += 1u << 21; }
+
+    void step(const Command& command);
+    void emit(const std::optional<Seg>& seg, int tuple, Port from);
+    void deliver(std::size_t index);
+    void through_switch(Flying frame);
+    void to_client(const Flying& frame);
+    void to_server(const Flying& frame, Slot slot);
+    void note_syn(const Flying& frame, const Outcome& out);
+    void connect(int i);
+    void advance(std::uint32_t ticks);
+    void abort_server(Slot slot, int i);
+    void fork_and_host();
+    void flip();
+    void flood(std::uint8_t kind, std::uint8_t amount);
+    void forge(std::uint8_t kind, int i);
+    void deliver_all();
+    void exchange(int i);
+    void end_everything();
+
+    void check_counters();
+    void check_pins();
+    bool is_draining() const { return phase_ == Phase::Draining; }
+    static void require(bool holds, const std::string& promise);
+
+    enum class Phase { Steady, Hosted, Draining };
+    ModelPlane plane_;
+    std::vector<TcpEnd> clients_, servers_[2];
+    std::map<std::uint32_t, Connection> connections_;
+    std::vector<Flying> flying_;
+    Phase phase_ = Phase::Steady;
+    Slot owner_ = kSource;
+    bool forked_ = false;
+    std::uint32_t next_connection_ = 0, next_iss_ = 0;
+    std::mt19937 random_{11};
+};
+
+}  // namespace godwit::test
