@@ -57,7 +57,7 @@ std::string peer_text(const Entry& entry, bool wide) {
     peer.words_be[0] = entry.slot.peer_be;
     if (wide)
         for (unsigned i = 0; i < 3; ++i) peer.words_be[i + 1] = entry.peer_rest[i];
-    const std::string port = ":" + std::to_string(ntohs(entry.slot.peer_port));
+    const std::string port = ":" + std::to_string(entry.slot.peer_port);
     return wide ? "[" + to_text(peer) + "]" + port : to_text(peer) + port;
 }
 
@@ -73,7 +73,7 @@ protocol::SessionRow row_of(const Entry& entry, bool wide, const NamedVm& vm, Pl
     if (index < state.addresses.size()) row.address = state.addresses[index];
     row.peer = peer_text(entry, wide);
     row.state = state_name(entry.slot.meta, entry.slot.protocol);
-    row.port = ntohs(entry.slot.vm_port);
+    row.port = entry.slot.vm_port;
     const auto idle = static_cast<std::int32_t>(plane.tick() - entry.slot.last_tick);
     row.idle_s = idle < 0 ? 0 : static_cast<std::uint32_t>(idle) / plane.ticks_per_second();
     return row;
