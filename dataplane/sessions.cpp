@@ -1,7 +1,5 @@
 #include "dataplane/sessions.hpp"
 
-#include <arpa/inet.h>
-
 #include "dataplane/names.hpp"
 #include "steering/wire.h"
 
@@ -34,7 +32,6 @@ void each_entry(Plane& plane, steer_table table, Visit visit) {
 
 std::string state_name(std::uint32_t meta, std::uint8_t protocol) {
     if (protocol != WIRE_PROTOCOL_TCP) return "active";
-    if (meta & STEER_META_CLOSED) return "closed";
     if (meta & STEER_META_RESET) return "reset-seen";
     if (meta & (STEER_META_FIN_VM | STEER_META_FIN_PEER)) return "closing";
     const bool both = (meta & STEER_META_HEARD_VM) && (meta & STEER_META_HEARD_PEER);
@@ -88,6 +85,7 @@ protocol::SessionList list_sessions(Plane& plane, const std::map<std::string, Vm
     protocol::SessionList list;
     for (const bool wide : {false, true}) {
         each_entry(plane, wide ? STEER_SESSIONS6 : STEER_SESSIONS4, [&](const Entry& entry) {
+            if (entry.slot.meta & STEER_META_CLOSED) return;  // lingers, is no session any more
             auto vm = by_index.find(steer_key_vm(entry.slot.address_id));
             if (vm == by_index.end() || (!filter.vm.empty() && vm->second->first != filter.vm)) return;
             const std::uint32_t slot = steer_meta_owner(entry.slot.meta);
