@@ -33,11 +33,12 @@ struct VmState {
     std::vector<SlotState> slots;  // always STEER_SLOTS of them
     std::uint32_t owner = 0;
     std::optional<std::uint32_t> previous;
+    std::uint32_t original = 0;  // while draining: the slot that is no clone, also after a rollback
     bool hosting = false;
     std::uint32_t epoch = 0;
     std::optional<ResetOutcome> reset;
 };
-BOOST_DESCRIBE_STRUCT(VmState, (), (index, addresses, slots, owner, previous, hosting, epoch, reset))
+BOOST_DESCRIBE_STRUCT(VmState, (), (index, addresses, slots, owner, previous, original, hosting, epoch, reset))
 
 struct SwitchState {
     std::uint64_t token = 0;

@@ -19,7 +19,10 @@ std::uint64_t word_of(const VmState& state) {
         if (!state.slots[slot].name.empty()) present |= 1u << slot;
     const std::uint64_t flags = STEER_VALID | (state.hosting ? STEER_HOSTING : 0) |
                                 (state.previous ? STEER_DRAINING : 0);
-    return steer_word(state.epoch, state.owner, state.previous.value_or(state.owner), flags, present);
+    const std::uint64_t word =
+        steer_word(state.epoch, state.owner, state.previous.value_or(state.owner), flags, present);
+    const std::uint64_t original = std::uint64_t{1} << STEER_ORIGINAL_SHIFT;
+    return state.original != 0 ? word | original : word & ~original;
 }
 
 bool says_the_same(const VmState& a, const VmState& b) {

@@ -132,6 +132,9 @@ Result<VmState> Steerings::plan(const std::string& vm, const Steering& wanted) c
     next.owner = slot_of(next.slots, wanted.owner);
     next.previous.reset();
     if (wanted.previous) next.previous = slot_of(next.slots, *wanted.previous);
+    // Who owned the VM when it began to drain is the original, whichever way it drains later.
+    if (next.previous && !before.previous) next.original = before.epoch == 0 ? *next.previous : before.owner;
+    if (!next.previous) next.original = next.owner;
     next.hosting = wanted.hosting;
     if (next.owner != before.owner || next.previous != before.previous || before.epoch == 0)
         next.epoch = before.epoch + 1;

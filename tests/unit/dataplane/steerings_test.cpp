@@ -90,6 +90,16 @@ TEST_F(SwitchSteering, TheFlipRaisesTheEpochAndRollbackIsTheSameTheOtherWay) {
     ASSERT_TRUE(steerings->put("web-1", both("host-a", "host-b", true)));
     EXPECT_EQ(steer_owner(word()), 0u);
     EXPECT_EQ(steer_previous(word()), 1u);
+    EXPECT_EQ(steer_authority(word()), 0u) << "the clone that drains is not asked about old sessions";
+}
+
+TEST_F(SwitchSteering, ARollbackOfAFlipThatNeverCameKnowsTheOriginalToo) {
+    ASSERT_TRUE(steerings->put("web-1", steady(kA)));
+    ASSERT_TRUE(steerings->put("web-1", both("host-a", "host-b", true)));
+    EXPECT_EQ(steer_authority(word()), 0u);
+    restart();
+    ASSERT_TRUE(steerings->put("web-1", both("host-b", "host-a", true)));
+    EXPECT_EQ(steer_authority(word()), 0u) << "kept through flips and restarts";
 }
 
 TEST_F(SwitchSteering, DrainedIsTrueOnlyAfterTheGracePeriodAndOnlyAtZero) {
