@@ -152,6 +152,10 @@ Task<MergeOutcome> merge_into(std::shared_ptr<Machine> machine, std::string job,
     } else {
         outcome = std::unexpected(std::move(ready).error());
     }
+    // Half a patch, or a patch nobody will hear of: the old lines come back before the guest goes
+    // on.
+    Result<void> recovered = outcome ? Result<void>{} : recover_merge(*machine);
+    if (!recovered) log::error("merge", recovered.error().text());
     if (running) {
         Result<void> resumed = co_await machine->resume();
         if (!resumed) log::error("merge", resumed.error().text());

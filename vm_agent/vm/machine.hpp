@@ -12,11 +12,14 @@
 #include <memory>
 #include <string>
 
+#include <boost/asio/any_io_executor.hpp>
+
 namespace godwit::agent {
 
 // What all VMs of an agent share; outlives them.
 struct HostContext {
     const Config& config;
+    boost::asio::any_io_executor executor;  // the agent's one thread
     WorkerPool& pool;
     std::string accelerator;
     std::string qemu_version;

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sstream>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -95,6 +96,26 @@ Result<void> start_detached(const std::vector<std::string>& words, const std::st
     waitpid(*pid, &status, 0);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
     return fail(Fault::Lost, doing, last_words(log_file), "qemu-failed");
+}
+
+Result<std::string> qemu_version_of(const std::string& binary) {
+    const std::string doing = "ask " + binary + " for its version";
+    if (access(binary.c_str(), X_OK) != 0) return fail_errno(Fault::Rejected, doing);
+    Descriptor output(memfd_create("godwit-version", 0));
+    const std::string file = "/proc/self/fd/" + std::to_string(output.get());
+    Result<pid_t> pid = spawn({binary, "--version"}, file);
+    if (!pid) return std::unexpected(std::move(pid).error());
+    waitpid(*pid, nullptr, 0);
+    Result<std::string> text = read_file(file);
+    if (!text) return text;
+    // "QEMU emulator version 7.2.22 (Debian ...)"
+    constexpr std::string_view kMark = "version ";
+    const std::size_t at = text->find(kMark);
+    if (at == std::string::npos)
+        return fail(Fault::Rejected, doing,
+                    "it does not answer like QEMU: " + text->substr(0, 100));
+    const std::size_t begin = at + kMark.size();
+    return text->substr(begin, text->find_first_of(" \n(", begin) - begin);
 }
 
 pid_t find_process(const std::string& pid_file, const std::string& mark) {

@@ -25,6 +25,9 @@ Result<void> kill_process(pid_t pid, std::chrono::milliseconds deadline);
 // Until it ended by itself: true, or false at the deadline. Blocking.
 bool wait_for_end(pid_t pid, std::chrono::milliseconds deadline);
 
+// "7.2.22" from `BINARY --version`.
+Result<std::string> qemu_version_of(const std::string& binary);
+
 // "kvm" if a virtual CPU really executes an instruction here, else "tcg".
 std::string probe_accelerator();
 

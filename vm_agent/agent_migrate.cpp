@@ -1,0 +1,367 @@
+// The part of Agent that takes a VM through a migration, as source and as destination.
+#include "lib/log.hpp"
+#include "lib/secret.hpp"
+
+#include "vm_agent/agent.hpp"
+#include "vm_agent/durable_file.hpp"
+#include "vm_agent/guest/client.hpp"
+#include "vm_agent/vm/process.hpp"
+
+#include <boost/asio/detached.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+namespace godwit::agent {
+
+namespace asio = boost::asio;
+using protocol::AgentVm;
+using protocol::CopyStatus;
+using protocol::MergeStatus;
+using protocol::OperationState;
+using protocol::VmState;
+
+namespace {
+
+constexpr std::uint64_t kMib = 1 << 20;
+constexpr std::uint32_t kWindowMaxMs = 5000;
+
+Result<void> check_method(const std::string& method) {
+    if (method == "fork" || method == "steer") return {};
+    return fail(Fault::Rejected, "choose a method",
+                "/method \"" + method + "\" is not supported by this version, use fork or steer",
+                "invalid-document");
+}
+
+// The clone's random numbers must not be the source's. virtio-rng is there as well; this is faster.
+asio::awaitable<void> reseed(std::shared_ptr<Machine> machine) {
+    constexpr guest::Milliseconds kDeadline{3000};
+    Result<std::shared_ptr<guest::Client>> inside =
+        co_await guest::Client::open(machine->paths().guest_agent(), kDeadline);
+    Result<int> code = std::unexpected(Error{});
+    const std::vector<std::string> arguments{"-c", "cat >/dev/urandom"};
+    if (inside)
+        code = co_await (*inside)->run("/bin/sh", arguments, random_token() + random_token(),
+                                       kDeadline);
+    const bool fresh = inside && code && *code == 0;
+    log::write(
+        fresh ? log::Level::info : log::Level::warning, "vm",
+        machine->name() + (fresh ? " has fresh entropy"
+                                 : " was not reseeded through its agent, only by virtio-rng"));
+}
+
+Task<void> wait_ms(std::uint32_t time) {
+    asio::any_io_executor executor = co_await asio::this_coro::executor;
+    asio::steady_timer timer(executor, std::chrono::milliseconds(time));
+    co_await timer.async_wait(asio::use_awaitable);
+    co_return Result<void>{};
+}
+
+}  // namespace
+
+Task<AgentVm> Agent::prepare_incoming(protocol::IncomingRequest request) {
+    const std::string vm = request.spec.id;
+    const std::string doing = "prepare VM " + vm + " for " + request.command.job;
+    Result<void> good = check_method(request.method);
+    if (good) good = check_vm(request.spec);
+    if (!good) co_return std::unexpected(std::move(good).error().within(doing));
+    auto found = machines_.find(vm);
+    std::shared_ptr<Machine> machine = found == machines_.end() ? nullptr : found->second;
+    const bool made_before = machine && machine->record().owner_job == request.command.job;
+    if (machine && !made_before && machine->is_alive())
+        co_return fail(Fault::Conflict, doing,
+                       "a VM of this name runs here and is not owned by the job", "not-owner");
+    if (!made_before || machine->record().retired) {
+        std::uint64_t wanted = std::uint64_t{request.spec.memory_mib} * kMib;
+        for (const protocol::RegionSpec& one : request.spec.regions) wanted += one.size_mib * kMib;
+        const Memory left = memory_left(request.command.job);
+        if (wanted > left.available)
+            co_return fail(Fault::Conflict, doing,
+                           std::to_string(wanted / kMib) + " MiB are wanted and " +
+                               std::to_string(left.available / kMib) + " MiB are left on this host",
+                           "no-memory");
+        VmRecord record;
+        record.spec = request.spec;
+        record.owner_job = request.command.job;
+        machine = std::make_shared<Machine>(host_, std::move(record));
+        machines_[vm] = machine;
+    }
+    Lock::Guard guard = co_await machine->lock().acquire();
+    Result<void> started;
+    if (request.method == "fork") {
+        started = co_await machine->start(BootMode::incoming);
+    } else {
+        started = co_await machine->start(BootMode::boot);
+        if (started) started = machine->set_link(machine->record().activated);
+    }
+    if (!started) co_return std::unexpected(std::move(started).error().within(doing));
+    Result<AgentVm> view = co_await machine->view();
+    co_return view;
+}
+
+Task<AgentVm> Agent::activate(std::string vm, protocol::ActivationRequest request) {
+    const std::string doing = "activate VM " + vm;
+    Result<std::shared_ptr<Machine>> found = find(vm);
+    if (!found) co_return std::unexpected(std::move(found).error());
+    std::shared_ptr<Machine> machine = *found;
+    Lock::Guard guard = co_await machine->lock().acquire();
+    VmRecord& record = machine->record();
+    if (!machine->is_alive()) co_return wrong_state(doing, VmState::stopped, "incoming");
+    if (record.owner_job && record.owner_job != request.command.job)
+        co_return fail(Fault::Conflict, doing, "job " + *record.owner_job + " owns it",
+                       "not-owner");
+    if (record.origin == Origin::incoming && !record.activated) {
+        if (!record.loaded)
+            co_return fail(Fault::Conflict, doing,
+                           "its memory has not come yet, legal would be: a finished copy",
+                           "wrong-state");
+        // The order is the safety: the clone knows its role before it executes anything, and its
+        // port is open before it speaks.
+        Result<void> done = machine->write_role(request.role, record.epoch);
+        if (done) done = machine->set_link(true);
+        if (done) done = co_await machine->resume();
+        if (!done) {
+            (void)machine->set_link(false);
+            co_return std::unexpected(std::move(done).error().within(doing));
+        }
+        record.activated = true;
+        done = machine->save();
+        if (!done) co_return std::unexpected(std::move(done).error());
+        asio::any_io_executor executor = co_await asio::this_coro::executor;
+        if (record.spec.guest_agent) asio::co_spawn(executor, reseed(machine), asio::detached);
+    } else {
+        Result<void> linked = machine->set_link(true);
+        record.activated = true;
+        if (linked) linked = machine->save();
+        if (!linked) co_return std::unexpected(std::move(linked).error().within(doing));
+    }
+    Result<AgentVm> view = co_await machine->view();
+    co_return view;
+}
+
+Task<AgentVm> Agent::adopt(std::string vm, protocol::AdoptRequest request) {
+    Result<std::shared_ptr<Machine>> found = find(vm);
+    if (!found) co_return std::unexpected(std::move(found).error());
+    std::shared_ptr<Machine> machine = *found;
+    Lock::Guard guard = co_await machine->lock().acquire();
+    VmRecord& record = machine->record();
+    if (record.owner_job && record.owner_job != request.command.job)
+        co_return fail(Fault::Conflict, "adopt VM " + vm, "job " + *record.owner_job + " owns it",
+                       "not-owner");
+    if (record.owner_job) {
+        // Alone again: it may allocate from both halves of its regions.
+        Result<void> done = machine->write_role("sole", record.epoch);
+        if (done) done = machine->remove_bases();
+        record.owner_job.reset();
+        if (done) done = machine->save();
+        if (done) done = release(request.command.job);
+        if (!done) co_return std::unexpected(std::move(done).error().within("adopt VM " + vm));
+    }
+    Result<AgentVm> view = co_await machine->view();
+    co_return view;
+}
+
+asio::awaitable<void> Agent::copy_to_end(std::string vm, std::shared_ptr<Machine> machine,
+                                         std::shared_ptr<CopyJob> job) {
+    co_await run_copy(machine, job, peer_secret_);
+    auto mine = copies_.find(vm);
+    if (mine != copies_.end() && mine->second == job) copies_.erase(mine);
+}
+
+asio::awaitable<void> Agent::merge_to_end(std::string vm, std::shared_ptr<Machine> machine,
+                                          protocol::MergeRequest request) {
+    co_await run_merge(machine, std::move(request), peer_secret_);
+    merges_.erase(vm);
+}
+
+Result<CopyStatus> Agent::start_copy(const std::string& vm, protocol::CopyRequest request) {
+    const std::string doing = "copy VM " + vm;
+    Result<void> good = check_method(request.method);
+    if (!good) return std::unexpected(std::move(good).error().within(doing));
+    Result<std::shared_ptr<Machine>> machine = find(vm);
+    if (!machine) return std::unexpected(std::move(machine).error());
+    auto running = copies_.find(vm);
+    if (running != copies_.end() && !running->second->is_over) {
+        if (running->second->request.command.job == request.command.job)
+            return status_of(*running->second);
+        return fail(Fault::Conflict, doing,
+                    "it is being copied for " + running->second->request.command.job,
+                    "wrong-state");
+    }
+    VmRecord& record = (*machine)->record();
+    // The same job again hears what became of it; after DELETE it may try anew.
+    if (record.copy && record.copy->job == request.command.job) return *record.copy;
+    if (!(*machine)->is_alive()) return wrong_state(doing, VmState::stopped, "running");
+    if (record.paused_for != PausedFor::nobody)
+        return wrong_state(doing, VmState::paused, "running");
+    CopyStatus status;
+    status.job = request.command.job;
+    if (request.method == "steer") {
+        status.state = OperationState::done;
+        status.stage = "loaded";
+    }
+    record.copy = status;
+    record.merge.reset();
+    Result<void> kept = (*machine)->save();
+    if (!kept) return std::unexpected(std::move(kept).error());
+    if (request.method == "steer") return status;
+    std::shared_ptr<CopyJob> job = std::make_shared<CopyJob>();
+    job->request = std::move(request);
+    copies_[vm] = job;
+    asio::co_spawn(host_.executor, copy_to_end(vm, *machine, job), asio::detached);
+    return status_of(*job);
+}
+
+Result<CopyStatus> Agent::copy_status(const std::string& vm, const std::string& job) const {
+    Result<std::shared_ptr<Machine>> machine = find(vm);
+    if (!machine) return std::unexpected(std::move(machine).error());
+    auto running = copies_.find(vm);
+    if (running != copies_.end() && running->second->request.command.job == job)
+        return status_of(*running->second);
+    const std::optional<CopyStatus>& last = (*machine)->record().copy;
+    if (last && last->job == job) return *last;
+    return fail(Fault::Missing, "look for the copy of VM " + vm, "no copy was made for " + job,
+                "unknown-job");
+}
+
+Task<void> Agent::abort_copy(std::string vm, std::string job) {
+    Result<std::shared_ptr<Machine>> found = find(vm);
+    if (!found) co_return Result<void>{};
+    std::shared_ptr<Machine> machine = *found;
+    auto running = copies_.find(vm);
+    if (running != copies_.end()) {
+        std::shared_ptr<CopyJob> work = running->second;
+        if (!job.empty() && work->request.command.job != job)
+            co_return fail(Fault::Conflict, "abort the copy of VM " + vm,
+                           "it is for " + work->request.command.job, "not-owner");
+        work->cancel();
+        // The job's own way out lets the guest go on; it is over when it has written so down.
+        for (int polls = 0; polls < 2000 && !work->is_over; ++polls) {
+            Result<void> waited = co_await wait_ms(10);
+            if (!waited) co_return waited;
+        }
+        if (!work->is_over)
+            co_return fail(Fault::Retry, "abort the copy of VM " + vm, "it has not ended yet");
+    }
+    VmRecord& record = machine->record();
+    if (!record.copy || (!job.empty() && record.copy->job != job)) co_return Result<void>{};
+    Lock::Guard guard = co_await machine->lock().acquire();
+    Result<void> done;
+    if (machine->is_alive() && record.paused_for != PausedFor::nobody)
+        done = co_await machine->resume();
+    if (done && record.role == "source") done = machine->write_role("sole", record.epoch);
+    if (done) done = machine->remove_bases();
+    record.copy.reset();
+    record.merge.reset();
+    if (done) done = machine->save();
+    co_return done;
+}
+
+Task<protocol::QuiesceStatus> Agent::quiescence(std::string vm, protocol::QuiesceRequest request) {
+    Result<std::shared_ptr<Machine>> found = find(vm);
+    if (!found) co_return std::unexpected(std::move(found).error());
+    std::shared_ptr<Machine> machine = *found;
+    if (request.window_ms > kWindowMaxMs)
+        co_return fail(Fault::Rejected, "look for quiet", "/window_ms is at most 5000",
+                       "invalid-document");
+    using Files = std::vector<memory::MappedFile>;
+    auto looks =
+        std::make_shared<std::pair<Files, Files>>();  // copy of the first look, the region now
+    std::function<Result<void>()> first = [=]() -> Result<void> {
+        for (const protocol::RegionSpec& one : machine->record().spec.regions) {
+            Result<memory::MappedFile> now =
+                memory::MappedFile::open(machine->paths().region(one.name), one.size_mib * kMib);
+            if (!now) return std::unexpected(std::move(now).error());
+            Result<memory::MappedFile> copy =
+                memory::MappedFile::anonymous("godwit-look", now->size());
+            if (!copy) return std::unexpected(std::move(copy).error());
+            Result<memory::Extents> extents = now->extents();
+            if (!extents) return std::unexpected(std::move(extents).error());
+            for (const memory::Extent& extent : *extents)
+                std::memcpy(copy->data() + extent.offset, now->data() + extent.offset,
+                            extent.length);
+            looks->first.push_back(std::move(*copy));
+            looks->second.push_back(std::move(*now));
+        }
+        return {};
+    };
+    Result<void> looked = co_await run_on<void>(host_.pool, std::move(first));
+    if (looked) looked = co_await wait_ms(request.window_ms);
+    if (!looked) co_return std::unexpected(std::move(looked).error());
+    std::function<Result<std::uint64_t>()> second = [looks]() {
+        return changed_lines(looks->first, looks->second);
+    };
+    Result<std::uint64_t> lines = co_await run_on<std::uint64_t>(host_.pool, std::move(second));
+    if (!lines) co_return std::unexpected(std::move(lines).error());
+    co_return protocol::QuiesceStatus{*lines == 0, *lines};
+}
+
+Result<MergeStatus> Agent::start_merge(const std::string& vm, protocol::MergeRequest request) {
+    const std::string doing = "merge VM " + vm;
+    Result<std::shared_ptr<Machine>> machine = find(vm);
+    if (!machine) return std::unexpected(std::move(machine).error());
+    VmRecord& record = (*machine)->record();
+    MergeStatus status;
+    status.job = request.command.job;
+    auto running = merges_.find(vm);
+    if (running != merges_.end()) {
+        if (running->second == request.command.job) return status;
+        return fail(Fault::Conflict, doing, "it is being merged for " + running->second,
+                    "wrong-state");
+    }
+    if (!record.copy || record.copy->job != request.command.job ||
+        record.copy->state != OperationState::done)
+        return fail(
+            Fault::Conflict, doing,
+            "no finished copy for " + request.command.job + ", legal would be: after a copy",
+            "wrong-state");
+    // A merge that failed is tried again by the same call, perhaps with another on_conflict.
+    if (record.merge && record.merge->job == request.command.job &&
+        record.merge->state == OperationState::done)
+        return *record.merge;
+    record.merge = status;
+    Result<void> kept = (*machine)->save();
+    if (!kept) return std::unexpected(std::move(kept).error());
+    merges_[vm] = request.command.job;
+    asio::co_spawn(host_.executor, merge_to_end(vm, *machine, std::move(request)), asio::detached);
+    return status;
+}
+
+Result<MergeStatus> Agent::merge_status(const std::string& vm, const std::string& job) const {
+    Result<std::shared_ptr<Machine>> machine = find(vm);
+    if (!machine) return std::unexpected(std::move(machine).error());
+    const std::optional<MergeStatus>& last = (*machine)->record().merge;
+    if (last && last->job == job) return *last;
+    return fail(Fault::Missing, "look for the merge of VM " + vm, "none was begun for " + job,
+                "unknown-job");
+}
+
+Task<void> Agent::retire(std::string vm, protocol::RetireRequest request) {
+    Result<std::shared_ptr<Machine>> found = find(vm);
+    // Retiring what is gone has succeeded: the call may be a repeated one.
+    if (!found) co_return Result<void>{};
+    std::shared_ptr<Machine> machine = *found;
+    if (copies_.contains(vm) || merges_.contains(vm))
+        co_return fail(Fault::Retry, "retire VM " + vm, "a migration is still at work on it",
+                       "wrong-state");
+    Lock::Guard guard = co_await machine->lock().acquire();
+    VmRecord& record = machine->record();
+    Result<void> done;
+    if (request.source_after == protocol::SourceAfter::keep) {
+        // It stays as it is, paused or not, but never speaks again.
+        done = machine->set_link(false);
+        if (done && machine->is_alive() && record.paused_for == PausedFor::nobody)
+            done = co_await machine->pause(PausedFor::merge_source);
+        if (done) done = machine->remove_bases();
+        co_return done;
+    }
+    const bool vanish = request.source_after == protocol::SourceAfter::delete_;
+    done = co_await machine->destroy(Sweep::everything);
+    record.copy.reset();
+    record.merge.reset();
+    record.retired = vanish;
+    if (done) done = machine->save();
+    if (vanish)
+        for (const std::string& file : machine->paths().run_files()) (void)remove_file(file);
+    co_return done;
+}
+
+}  // namespace godwit::agent

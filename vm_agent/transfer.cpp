@@ -1,0 +1,220 @@
+#include "vm_agent/transfer.hpp"
+
+#include "lib/http/address.hpp"
+#include "lib/log.hpp"
+
+#include "vm_agent/memory/handshake.hpp"
+
+#include <fcntl.h>
+
+#include <boost/asio/detached.hpp>
+#include <boost/asio/redirect_error.hpp>
+
+namespace godwit::agent {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using memory::FrameChannel;
+using memory::FrameType;
+using protocol::wire::Hello;
+using protocol::wire::Purpose;
+
+namespace {
+
+constexpr std::size_t kConversationsMax = 16;
+
+// Both QEMUs must be built alike, or device state of the one means something else to the other.
+Result<void> check_alike(const Hello& theirs, Machine& machine) {
+    const Hello ours = hello_for(machine, theirs.purpose, theirs.command);
+    const std::string doing = "compare both hosts' VM " + theirs.vm;
+    auto differs = [&](const std::string& what, const std::string& there, const std::string& here) {
+        return fail(Fault::Rejected, doing, what + " is " + there + " there and " + here + " here",
+                    "hosts-differ");
+    };
+    if (theirs.machine != ours.machine) return differs("machine", theirs.machine, ours.machine);
+    if (theirs.cpu != ours.cpu) return differs("cpu", theirs.cpu, ours.cpu);
+    if (theirs.vcpus != ours.vcpus)
+        return differs("vcpus", std::to_string(theirs.vcpus), std::to_string(ours.vcpus));
+    if (theirs.qemu_version != ours.qemu_version)
+        return differs("QEMU", theirs.qemu_version, ours.qemu_version);
+    if (theirs.accelerator != ours.accelerator)
+        return differs("accelerator", theirs.accelerator, ours.accelerator);
+    if (theirs.blocks.size() != ours.blocks.size())
+        return differs("the number of memory blocks", std::to_string(theirs.blocks.size()),
+                       std::to_string(ours.blocks.size()));
+    for (std::size_t i = 0; i < ours.blocks.size(); ++i)
+        if (theirs.blocks[i].name != ours.blocks[i].name ||
+            theirs.blocks[i].bytes != ours.blocks[i].bytes)
+            return differs("block " + std::to_string(i),
+                           theirs.blocks[i].name + " of " + std::to_string(theirs.blocks[i].bytes),
+                           ours.blocks[i].name + " of " + std::to_string(ours.blocks[i].bytes));
+    return {};
+}
+
+}  // namespace
+
+TransferServer::TransferServer(Agent& agent) : agent_(agent), acceptor_(agent.host().executor) {}
+
+Result<std::string> TransferServer::listen(const std::string& address) {
+    const std::string doing = "listen for other agents at " + address;
+    Result<http::Address> parsed = http::parse_address(address);
+    if (!parsed) return std::unexpected(std::move(parsed).error().within(doing));
+    boost::system::error_code error;
+    const asio::ip::address ip = asio::ip::make_address(parsed->host, error);
+    if (error) return fail(Fault::Rejected, doing, "write an IP address and a port");
+    const tcp::endpoint where(ip, parsed->port);
+    acceptor_.open(where.protocol(), error);
+    if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) acceptor_.bind(where, error);
+    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+    if (error) return fail(Fault::Retry, doing, error.message());
+    asio::co_spawn(agent_.host().executor, accept_loop(), asio::detached);
+    http::Address bound{"", acceptor_.local_endpoint().address().to_string(),
+                        acceptor_.local_endpoint().port()};
+    return bound.text();
+}
+
+void TransferServer::stop() {
+    boost::system::error_code ignored;
+    acceptor_.close(ignored);
+    for (const std::weak_ptr<FrameChannel>& one : channels_)
+        if (std::shared_ptr<FrameChannel> channel = one.lock()) channel->cancel();
+}
+
+asio::awaitable<void> TransferServer::accept_loop() {
+    while (acceptor_.is_open()) {
+        boost::system::error_code error;
+        tcp::socket socket =
+            co_await acceptor_.async_accept(asio::redirect_error(asio::use_awaitable, error));
+        if (error == asio::error::operation_aborted) co_return;
+        if (error) continue;
+        std::erase_if(channels_, [](const auto& one) { return one.expired(); });
+        // Strangers must not take every worker thread.
+        if (channels_.size() >= kConversationsMax) continue;
+        // The channel works on its own copy of the descriptor, outside of Asio.
+        const int fd = fcntl(socket.native_handle(), F_DUPFD_CLOEXEC, 0);
+        if (fd < 0) continue;
+        auto channel = std::make_shared<FrameChannel>(memory::Descriptor(fd));
+        channels_.push_back(channel);
+        asio::co_spawn(agent_.host().executor, serve(channel), asio::detached);
+    }
+}
+
+asio::awaitable<void> TransferServer::serve(std::shared_ptr<FrameChannel> channel) {
+    Result<void> done = co_await converse(channel);
+    if (done) co_return;
+    log::warning("transfer", done.error().text());
+    std::function<Result<void>()> goodbye = [channel, why = done.error()]() -> Result<void> {
+        channel->abort(why);
+        return {};
+    };
+    Result<void> said = co_await run_on<void>(agent_.host().pool, std::move(goodbye));
+    if (!said) log::warning("transfer", said.error().text());
+}
+
+Task<void> TransferServer::converse(std::shared_ptr<FrameChannel> channel) {
+    const std::string secret = agent_.peer_secret();
+    channel->set_deadline(std::chrono::seconds(5));
+    std::function<Result<memory::Caller>()> listen = [=]() {
+        return memory::hear_hello(*channel, secret);
+    };
+    Result<memory::Caller> caller =
+        co_await run_on<memory::Caller>(agent_.host().pool, std::move(listen));
+    if (!caller) co_return std::unexpected(std::move(caller).error());
+    const Hello& hello = caller->hello;
+    const std::string doing = "take VM " + hello.vm + " for " + hello.command.job;
+    Result<void> admitted = agent_.fencing().admit(hello.command);
+    if (!admitted) co_return std::unexpected(std::move(admitted).error().within(doing));
+    Result<std::shared_ptr<Machine>> machine = agent_.find(hello.vm);
+    if (!machine) co_return std::unexpected(std::move(machine).error().within(doing));
+    if ((*machine)->record().owner_job != hello.command.job)
+        co_return fail(Fault::Conflict, doing, "the VM here is not owned by this job", "not-owner");
+    Result<void> alike = check_alike(hello, **machine);
+    if (!alike) co_return std::unexpected(std::move(alike).error().within(doing));
+    if ((*machine)->lock().is_held())
+        co_return fail(Fault::Conflict, doing, "something else is being done to this VM",
+                       "wrong-state");
+    Lock::Guard guard = co_await (*machine)->lock().acquire();
+    channel->set_deadline(std::chrono::seconds(30));
+    const std::string host = agent_.host().config.id;
+    const memory::Caller greeted = *caller;
+    std::function<Result<void>()> answer = [=]() {
+        return memory::welcome(*channel, greeted, host, secret);
+    };
+    Result<void> done = co_await run_on<void>(agent_.host().pool, std::move(answer));
+    if (done && hello.purpose == Purpose::copy)
+        done = co_await take_copy(channel, *machine);
+    else if (done)
+        done = co_await take_merge(channel, *machine, hello.command.job);
+    if (!done) co_return std::unexpected(std::move(done).error().within(doing));
+    co_return done;
+}
+
+Task<void> TransferServer::take_copy(std::shared_ptr<FrameChannel> channel,
+                                     std::shared_ptr<Machine> machine) {
+    VmRecord& record = machine->record();
+    if (record.origin != Origin::incoming || record.loaded || !machine->is_alive())
+        co_return fail(Fault::Conflict, "take in memory",
+                       "the VM here does not wait for a copy: prepare it afresh", "wrong-state");
+    auto landing = std::make_shared<memory::CopyLanding>();
+    auto devices = std::make_shared<memory::Descriptor>();
+    const std::vector<memory::BlockFile> blocks = blocks_of(*machine);
+    std::function<Result<void>()> receive = [=]() -> Result<void> {
+        Result<memory::Image> image = memory::Image::open(blocks);
+        if (!image) return std::unexpected(std::move(image).error());
+        Result<memory::CopyLanding> landed = memory::receive_copy(*channel, *image);
+        if (!landed) return std::unexpected(std::move(landed).error());
+        *landing = *landed;
+        // Kept before PATCHED is said: from then on the source relies on both sides having them.
+        const std::vector<protocol::RegionSpec>& regions = machine->record().spec.regions;
+        for (std::size_t i = 0; i < regions.size(); ++i) {
+            Result<void> kept = memory::copy_to_file(image->blocks()[i + 1],
+                                                     machine->paths().region_base(regions[i].name));
+            if (!kept) return kept;
+        }
+        Result<void> said = channel->send(FrameType::patched, memory::bytes_of(landed->root));
+        if (!said) return said;
+        Result<memory::Descriptor> state = memory::receive_devices(*channel);
+        if (!state) return std::unexpected(std::move(state).error());
+        *devices = std::move(*state);
+        return {};
+    };
+    Result<void> done = co_await run_on<void>(agent_.host().pool, std::move(receive));
+    if (done) done = co_await machine->load_devices(devices->get());
+    if (!done) co_return done;
+    record.loaded = true;
+    record.epoch = landing->epoch;
+    done = machine->save();
+    if (!done) co_return done;
+    std::function<Result<void>()> answer = [channel]() {
+        return channel->send(FrameType::loaded, {});
+    };
+    done = co_await run_on<void>(agent_.host().pool, std::move(answer));
+    if (done)
+        log::info("transfer",
+                  machine->name() + " is loaded, epoch " + std::to_string(record.epoch));
+    co_return done;
+}
+
+Task<void> TransferServer::take_merge(std::shared_ptr<FrameChannel> channel,
+                                      std::shared_ptr<Machine> machine, std::string job) {
+    auto incoming = std::make_shared<IncomingMerge>();
+    std::function<Result<void>()> receive = [=]() -> Result<void> {
+        Result<IncomingMerge> received = receive_merge(*channel, *machine);
+        if (!received) return std::unexpected(std::move(received).error());
+        *incoming = std::move(*received);
+        return {};
+    };
+    Result<void> done = co_await run_on<void>(agent_.host().pool, std::move(receive));
+    if (!done) co_return done;
+    Result<protocol::wire::MergeOutcome> outcome = co_await merge_into(machine, job, incoming);
+    if (!outcome) co_return std::unexpected(std::move(outcome).error());
+    const std::string text = json::to_text(*outcome);
+    std::function<Result<void>()> answer = [=]() {
+        return channel->send_text(FrameType::merged, text);
+    };
+    done = co_await run_on<void>(agent_.host().pool, std::move(answer));
+    co_return done;
+}
+
+}  // namespace godwit::agent
