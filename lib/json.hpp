@@ -272,8 +272,8 @@ Result<T> from_text(std::string_view text, std::string_view doing) {
 
 template <typename T>
 bj::value to_json(const T& from) {
-    if constexpr (std::same_as<T, bj::value> || std::same_as<T, bool> || std::integral<T> ||
-                  std::floating_point<T>) {
+    if constexpr (std::same_as<T, bj::value> || std::same_as<T, bj::object> ||
+                  std::same_as<T, bj::array> || std::integral<T> || std::floating_point<T>) {
         return bj::value(from);
     } else if constexpr (std::same_as<T, std::string>) {
         return bj::value(from);

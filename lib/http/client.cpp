@@ -38,6 +38,7 @@ Task<StreamSocket> connect_unix(asio::any_io_executor executor, Address address)
     co_await socket.async_connect(Unix::endpoint(address.path),
                                   asio::redirect_error(asio::use_awaitable, error));
     if (error) co_return fail(fault_of(error), "connect to " + address.text(), error.message());
+    close_on_exec(socket.native_handle());
     co_return StreamSocket(std::move(socket));
 }
 
@@ -60,6 +61,7 @@ Task<StreamSocket> connect_tcp(asio::any_io_executor executor, Address address) 
     co_await asio::async_connect(socket, endpoints,
                                  asio::redirect_error(asio::use_awaitable, error));
     if (error) co_return fail(fault_of(error), doing, error.message());
+    close_on_exec(socket.native_handle());
     socket.set_option(tcp::no_delay(true), error);
     co_return StreamSocket(std::move(socket));
 }

@@ -64,6 +64,7 @@ template <typename Protocol>
 ErrorCode open_acceptor(Listener<Protocol>& listener, const typename Protocol::endpoint& where) {
     ErrorCode error;
     listener.acceptor.open(where.protocol(), error);
+    if (!error) close_on_exec(listener.acceptor.native_handle());
     if constexpr (std::same_as<Protocol, tcp>)
         if (!error) listener.acceptor.set_option(asio::socket_base::reuse_address(true), error);
     if (!error) listener.acceptor.bind(where, error);
@@ -105,6 +106,7 @@ struct Server::State : std::enable_shared_from_this<Server::State> {
 
     template <typename Socket>
     void begin(Socket socket) {
+        close_on_exec(socket.native_handle());
         if constexpr (std::same_as<Socket, tcp::socket>) {
             ErrorCode ignored;
             socket.set_option(tcp::no_delay(true), ignored);

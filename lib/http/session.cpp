@@ -207,7 +207,8 @@ asio::awaitable<bool> write_stream(ConnectionPtr connection, Response answer, un
     ErrorCode error;
     co_await bhttp::async_write_header(connection->stream, serializer,
                                        redirect_error(use_awaitable, error));
-    if (error) co_return false;
+    // A stop() that came while the route was deciding has passed this connection by.
+    if (error || connection->core->stopping) co_return false;
     connection->stage = Stage::streaming;
     auto sink = std::make_shared<StreamSink>(connection, chunked);
     // Whichever ends first cancels the other, so a route that waits for news does not outlive its

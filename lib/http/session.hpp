@@ -1,6 +1,8 @@
 // One accepted connection, from the server's side. Only lib/http includes this.
 #pragma once
 
+#include <fcntl.h>
+
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
@@ -15,6 +17,9 @@ namespace godwit::http {
 
 // TCP and unix sockets become this one type, so that Beast is instantiated once.
 using StreamSocket = boost::asio::generic::stream_protocol::socket;
+
+// Asio opens sockets without it, and a program started by ours (QEMU) would keep them open.
+inline void close_on_exec(int descriptor) { fcntl(descriptor, F_SETFD, FD_CLOEXEC); }
 
 // What stop() needs of a connection.
 class Stoppable {

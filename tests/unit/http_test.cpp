@@ -1,5 +1,6 @@
 // The HTTP server and client over real sockets.
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -113,6 +114,12 @@ struct Http : testing::Test {
         };
         co_return response;
     }
+    Answer stops_then_streams(http::Request request) {
+        server->server().stop();
+        http::Response response = co_await silence(std::move(request));
+        co_return response;
+    }
+
     void start(http::ServerLimits limits = {}, const std::string& address = "127.0.0.1:0") {
         std::vector<http::Route> routes = {
             {"GET", "/v1/vms/{vm}", Access::viewer, echo},
@@ -123,6 +130,8 @@ struct Http : testing::Test {
             {"GET", "/v1/ticks", Access::open, [this](http::Request r) { return ticks(std::move(r)); }},
             {"GET", "/v1/silence", Access::open,
              [this](http::Request r) { return silence(std::move(r)); }},
+            {"GET", "/v1/stops", Access::open,
+             [this](http::Request r) { return stops_then_streams(std::move(r)); }},
             {"PUT", "/v1/fence", Access::peer, echo},
         };
         auto tokens = http::token_authenticator({{sha256_hex(kViewer), {"vera", "viewer"}},
@@ -437,6 +446,15 @@ TEST_F(Http, StopEndsStreamsAndIdleConnections) {
     EXPECT_EQ(counters.ended, 1);
 }
 
+TEST_F(Http, StopWhileARouteDecidesToStreamEndsThatStreamToo) {
+    start();
+    http::Client client(io.get_executor(), server->address(), "");
+    auto any = [](const http::Event&) { return true; };
+    auto ended = fakes::run_on(io, client.events("/v1/stops", "", any, 10s));
+    EXPECT_EQ(ended.error().cause, "the connection was cut before the whole answer came");
+    server.reset();
+}
+
 TEST_F(Http, UnixSocketsServeTellTheUidAndReplaceADeadFile) {
     fakes::TemporaryDirectory directory;
     const std::string path = directory.file("api.sock");
@@ -458,6 +476,20 @@ TEST_F(Http, UnixSocketsServeTellTheUidAndReplaceADeadFile) {
     EXPECT_FALSE(second.listen("unix:" + directory.write("plain", "x")));
     server.reset();
     EXPECT_NE(stat(path.c_str(), &now), 0);
+}
+
+TEST_F(Http, NoSocketIsLeftToProgramsWeStart) {
+    start();
+    http::Client client(io.get_executor(), server->address(), kViewer);
+    ASSERT_TRUE(fakes::run_on(io, client.call("GET", "/v1/vms/a", nullptr, {}, 10s)));
+    int sockets = 0;
+    for (int fd = 3; fd < 256; ++fd) {
+        struct stat now {};
+        if (fstat(fd, &now) != 0 || !S_ISSOCK(now.st_mode)) continue;
+        EXPECT_TRUE(fcntl(fd, F_GETFD) & FD_CLOEXEC) << fd;
+        ++sockets;
+    }
+    EXPECT_GE(sockets, 3);  // the listener, and both ends of the connection
 }
 
 TEST_F(Http, AnAddressInUseOrNonsenseIsSaid) {

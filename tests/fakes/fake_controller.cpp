@@ -1,0 +1,239 @@
+#include "tests/fakes/fake_controller.hpp"
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+namespace godwit::fakes {
+
+namespace asio = boost::asio;
+namespace bj = json::bj;
+using http::Access;
+
+namespace {
+
+bj::value vm_of(const std::string& id) {
+    protocol::Vm vm;
+    vm.id = id;
+    vm.host = "host-a";
+    vm.method = "fork";
+    vm.state = "running";
+    vm.addresses = {"10.1.0.10", "fd00::10"};
+    vm.mac = "52:54:00:00:00:01";
+    vm.memory_mib = 256;
+    vm.sessions = 42;
+    vm.labels = {{"tier", "web"}};
+    return json::to_json(vm);
+}
+
+bj::value hosts() {
+    protocol::HostList list;
+    for (const char* id : {"host-a", "host-b"}) {
+        protocol::Host host;
+        host.id = id;
+        host.state = "up";
+        host.switch_id = "sw-1";
+        host.port = std::string("p-") + id;
+        host.memory_available_bytes = 3ull << 30;
+        host.qemu_version = "7.2.0";
+        host.accelerator = "tcg";
+        list.hosts.push_back(host);
+    }
+    return json::to_json(list);
+}
+
+protocol::SwitchStatus switch_of() {
+    protocol::SwitchStatus status;
+    status.id = "sw-1";
+    status.plane = "ebpf";
+    status.version = "0.1.0";
+    status.ports = {{"uplink", "eth0", "uplink", true, "xdp", 10, 1}};
+    status.stats.reasons = {{"established", 7}, {"fenced", 0}};
+    status.stats.table_capacity = 1000;
+    status.stats.table_used = 2;
+    return status;
+}
+
+bj::value sessions() {
+    protocol::SessionList list;
+    list.total = 3;
+    list.sessions = {{"web-1", "host-a", "tcp", "10.1.0.10", "10.0.0.9:4000", "established", 80, 61},
+                     {"web-1", "host-b", "udp", "10.1.0.10", "10.0.0.9:5000", "open", 53, 2}};
+    return json::to_json(list);
+}
+
+bj::value status() {
+    protocol::ControllerStatus now;
+    now.version = "0.9.9";
+    now.store = "sqlite";
+    now.token = 5;
+    now.jobs_running = 1;
+    now.hosts = json::from_json<protocol::HostList>(hosts(), "fake")->hosts;
+    now.switches = {switch_of()};
+    return json::to_json(now);
+}
+
+Task<void> play(std::shared_ptr<http::EventSink> sink, std::vector<http::Event> events, bool stay) {
+    for (http::Event& event : events) {
+        Result<void> sent = co_await sink->send(std::move(event));
+        if (!sent) co_return sent;
+    }
+    if (stay) {
+        asio::steady_timer never(co_await asio::this_coro::executor,
+                                 asio::steady_timer::time_point::max());
+        co_await never.async_wait(asio::use_awaitable);
+    }
+    co_return Result<void>();
+}
+
+}  // namespace
+
+protocol::Job scripted_job(const std::string& state, const std::string& phase, std::uint32_t step,
+                           std::uint32_t percent) {
+    protocol::Job job;
+    job.id = "j-1";
+    job.target = "web-1";
+    job.state = state;
+    job.phase = phase;
+    job.source = "host-a";
+    job.destination = "host-b";
+    job.done = state == "succeeded" || state == "failed" || state == "cancelled";
+    job.progress.step = step;
+    job.progress.steps = 12;
+    job.progress.percent = percent;
+    job.timestamps["accepted"] = "2026-02-03T10:11:12.345Z";
+    return job;
+}
+
+FakeController::FakeController(std::vector<protocol::Job> script, std::size_t events_per_stream,
+                               const std::string& address)
+    : script_(std::move(script)), events_per_stream_(events_per_stream) {
+    if (script_.empty()) script_ = {scripted_job("running", "accepted", 0, 0)};
+    auto tokens = http::token_authenticator({{sha256_hex(kToken), {"test", "admin"}}});
+    server_ = std::make_unique<ServerThread>(routes(), tokens, http::ServerLimits{}, address);
+}
+
+FakeController::Seen FakeController::seen() {
+    const std::scoped_lock lock(mutex_);
+    return seen_;
+}
+
+void FakeController::record(const http::Request& request) {
+    const std::scoped_lock lock(mutex_);
+    seen_.paths.push_back(request.path);
+    if (request.method != "POST") return;
+    seen_.keys.emplace_back(request.header("idempotency-key").value_or(""));
+    seen_.bodies.push_back(request.body);
+}
+
+std::vector<http::Route> FakeController::routes() {
+    using Request = http::Request;
+    auto plain = [this](bj::value body) {
+        return [this, body](Request r) { return fixed(std::move(r), body); };
+    };
+    const bj::array switches = {json::to_json(switch_of())};
+    return {
+        {"GET", "/v1/vms", Access::viewer, [this](Request r) {
+             // Two pages, to see whether the second one is asked for.
+             const bool second = r.query_or("page_token", "") == "more";
+             bj::object page{{"vms", bj::array{vm_of(second ? "web-2" : "web-1")}}};
+             if (!second) page["next_page_token"] = "more";
+             return fixed(std::move(r), page);
+         }},
+        {"GET", "/v1/vms/{vm}", Access::viewer, [this](Request r) {
+             const std::string id = r.params.at("vm");
+             return fixed(std::move(r), id == "nobody" ? bj::value(nullptr) : vm_of(id));
+         }},
+        {"POST", "/v1/vms/{vm}:migrate", Access::operator_,
+         [this](Request r) { return migrate(std::move(r)); }},
+        {"GET", "/v1/jobs", Access::viewer,
+         plain(bj::object{{"jobs", bj::array{json::to_json(script_.back())}}})},
+        {"GET", "/v1/jobs/{job}", Access::viewer, [this](Request r) { return job(std::move(r)); }},
+        {"POST", "/v1/jobs/{job}:cancel", Access::operator_, [this](Request r) { return act(std::move(r)); }},
+        {"POST", "/v1/jobs/{job}:retry", Access::operator_, [this](Request r) { return act(std::move(r)); }},
+        {"POST", "/v1/jobs/{job}:resume", Access::operator_, [this](Request r) { return act(std::move(r)); }},
+        {"GET", "/v1/jobs/{job}/events", Access::viewer, [this](Request r) { return events(std::move(r)); }},
+        {"GET", "/v1/hosts", Access::viewer, plain(hosts())},
+        {"GET", "/v1/hosts/{host}", Access::viewer, plain(hosts().at("hosts").at(0))},
+        {"GET", "/v1/switches", Access::viewer, plain(switches)},
+        {"GET", "/v1/switches/{switch}", Access::viewer, plain(switches[0])},
+        {"GET", "/v1/switches/{switch}/sessions", Access::viewer, plain(sessions())},
+        {"GET", "/v1/status", Access::viewer, plain(status())},
+    };
+}
+
+FakeController::Answer FakeController::fixed(http::Request request, bj::value body) {
+    record(request);
+    if (body.is_null())
+        co_return http::problem_response(
+            {Fault::Missing, request.path, "the controller knows no such thing", "unknown-vm"});
+    // Something a newer server may add: the command line passes over it.
+    if (body.is_object()) body.get_object()["field_of_tomorrow"] = 1;
+    co_return http::json_response(200, body);
+}
+
+FakeController::Answer FakeController::migrate(http::Request request) {
+    record(request);
+    const std::string vm = request.params.at("vm");
+    const std::string key(request.header("idempotency-key").value_or(""));
+    if (key.empty())
+        co_return http::problem_response({Fault::Rejected, "migrate", "Idempotency-Key is missing",
+                                          "idempotency-key-missing"});
+    if (vm == "nobody")
+        co_return http::problem_response({Fault::Missing, "migrate vm nobody", "no such VM", "unknown-vm"});
+    if (vm == "busy") {
+        Error busy{Fault::Conflict, "migrate vm busy", "job j-7 is running", "vm-busy"};
+        busy.next_actions = {"godwit job watch j-7", "godwit job cancel j-7"};
+        co_return http::problem_response(busy);
+    }
+    auto asked = json::from_text<protocol::MigrateRequest>(request.body, "migrate vm " + vm);
+    if (!asked) co_return http::problem_response(asked.error());
+    if (asked->validate_only) co_return http::json_response(200, bj::object{{"valid", true}});
+    const std::scoped_lock lock(mutex_);
+    const auto [known, fresh] = jobs_by_key_.emplace(key, request.body);
+    if (!fresh && known->second != request.body)
+        co_return http::problem_response(
+            {Fault::Rejected, "migrate", "this key was used with another body", "idempotency-key-reused"});
+    protocol::Job job = script_.front();
+    co_return http::json_response(202, job);
+}
+
+FakeController::Answer FakeController::job(http::Request request) {
+    record(request);
+    const std::string id = request.params.at("job");
+    if (id != "j-1")
+        co_return http::problem_response({Fault::Missing, "job " + id, "no such job", "unknown-job"});
+    const std::scoped_lock lock(mutex_);
+    co_return http::json_response(200, script_.at(reached_[id]));
+}
+
+FakeController::Answer FakeController::act(http::Request request) {
+    record(request);
+    protocol::Job job = script_.front();
+    if (job.committed)
+        co_return http::problem_response({Fault::Conflict, "cancel job " + job.id,
+                                          "it is committed; only forward is left", "past-commit-point"});
+    job.state = "rolling-back";
+    co_return http::json_response(200, job);
+}
+
+FakeController::Answer FakeController::events(http::Request request) {
+    record(request);
+    const std::string last(request.header("last-event-id").value_or("0"));
+    const std::size_t from = std::stoul(last);
+    std::vector<http::Event> part;
+    const std::scoped_lock lock(mutex_);
+    seen_.last_event_ids.push_back(last);
+    std::size_t at = from;
+    for (; at < script_.size() && (events_per_stream_ == 0 || part.size() < events_per_stream_); ++at)
+        part.push_back({std::to_string(at + 1), "job", json::to_text(script_[at])});
+    reached_[request.params.at("job")] = at == 0 ? 0 : at - 1;
+    const bool stay = at == script_.size() && !script_.back().done;
+    http::Response response;
+    response.stream = [part, stay](std::shared_ptr<http::EventSink> sink) {
+        return play(std::move(sink), part, stay);
+    };
+    co_return response;
+}
+
+}  // namespace godwit::fakes
