@@ -1,10 +1,10 @@
 #include "controller/config.hpp"
 
-#include <algorithm>
-#include <set>
-
 #include "lib/config.hpp"
 #include "lib/http/address.hpp"
+
+#include <algorithm>
+#include <set>
 
 namespace godwit::controller {
 
@@ -19,8 +19,9 @@ public:
     }
     void id(const std::string& pointer, const std::string& id, std::set<std::string>& seen) {
         if (!is_good_id(id))
-            complain(pointer, "\"" + id + "\" is not an id: lower case letters, digits, '.', '_' "
-                              "and '-', at most 63");
+            complain(pointer, "\"" + id +
+                                  "\" is not an id: lower case letters, digits, '.', '_' "
+                                  "and '-', at most 63");
         if (!seen.insert(id).second) complain(pointer, "\"" + id + "\" is used twice");
     }
     void address(const std::string& pointer, const std::string& text) {
@@ -80,7 +81,9 @@ bool is_good_id(std::string_view id) {
     return !id.empty() && id.size() <= 63 && id.front() != '.' && std::ranges::all_of(id, good);
 }
 
-bool is_method(std::string_view method) { return method == "fork" || method == "steer"; }
+bool is_method(std::string_view method) {
+    return method == "fork" || method == "steer";
+}
 
 void check_config(const Config& config, std::vector<FieldError>& errors) {
     Checker checker(errors);

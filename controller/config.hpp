@@ -1,14 +1,15 @@
 // configs/controller.yaml as a struct.
 #pragma once
 
-#include <boost/describe.hpp>
+#include "lib/error.hpp"
+
 #include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "lib/error.hpp"
+#include <boost/describe.hpp>
 
 namespace godwit::controller {
 
@@ -36,13 +37,13 @@ struct VmConfig {
 BOOST_DESCRIBE_STRUCT(VmConfig, (), (id, host, method, labels))
 
 struct TimingConfig {
-    std::uint32_t poll_ms = 500;           // looks at a device that is at work
-    std::uint32_t request_ms = 5'000;      // one request to a device
-    std::uint32_t start_vm_ms = 60'000;    // one that starts or stops a VM
-    std::uint32_t backoff_ms = 200;        // before the second try; doubles
+    std::uint32_t poll_ms = 500;         // looks at a device that is at work
+    std::uint32_t request_ms = 5'000;    // one request to a device
+    std::uint32_t start_vm_ms = 60'000;  // one that starts or stops a VM
+    std::uint32_t backoff_ms = 200;      // before the second try; doubles
     std::uint32_t backoff_max_ms = 10'000;
-    std::uint32_t sweep_ms = 5'000;        // leftovers and steady steering are looked at so often
-    std::uint32_t quiet_window_ms = 500;   // a region unchanged for so long is quiet
+    std::uint32_t sweep_ms = 5'000;       // leftovers and steady steering are looked at so often
+    std::uint32_t quiet_window_ms = 500;  // a region unchanged for so long is quiet
 };
 BOOST_DESCRIBE_STRUCT(TimingConfig, (),
                       (poll_ms, request_ms, start_vm_ms, backoff_ms, backoff_max_ms, sweep_ms,
@@ -69,7 +70,8 @@ BOOST_DESCRIBE_STRUCT(Config, (),
 void check_config(const Config& config, std::vector<FieldError>& errors);
 Result<Config> load_config(const std::string& file);
 
-// Ids go into paths, metrics and file names: lower case letters, digits, '.', '_' and '-', at most 63.
+// Ids go into paths, metrics and file names: lower case letters, digits, '.', '_' and '-', at
+// most 63.
 bool is_good_id(std::string_view id);
 bool is_method(std::string_view method);  // "fork" or "steer"
 

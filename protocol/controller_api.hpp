@@ -6,14 +6,21 @@
 //   POST   /v1/vms/{vm}:migrate             MigrateRequest + Idempotency-Key -> 202 + Location + Job
 //   GET    /v1/hosts  /v1/hosts/{id}        -> HostList, Host
 //   GET    /v1/jobs?state=&vm=&page_size=&page_token=  -> JobList;  GET /v1/jobs/{job} -> Job
-//   POST   /v1/jobs/{job}:cancel  :retry  :resume  :force
+//   POST   /v1/jobs/{job}:cancel            200 + Job; 409 past-commit-point, job-finished
+//   POST   /v1/jobs/{job}:force             drain: reset what is left; quiescing: go on at once
+//   POST   /v1/jobs/{job}:resume            from needs-attention: looks first, then goes on; ResumeRequest
+//   POST   /v1/jobs/{job}:retry             from needs-attention: makes the step again; ResumeRequest.
+//                                         Of a failed or cancelled job + Idempotency-Key: a new job, 202
 //   GET    /v1/jobs/{job}/events            SSE `job` events, durable ids, Last-Event-ID
 //   GET    /v1/jobs/{job}/steps             -> StepList
 //   GET    /v1/jobs/{job}/result            -> MigrationResult (409 not-finished before)
-//   GET    /v1/switches  /v1/switches/{id}  -> list, protocol::SwitchStatus (proxied, viewer)
+//   GET    /v1/events                       SSE of all jobs
+//   GET    /v1/switches  /v1/switches/{id}  -> SwitchList, SwitchStatus (proxied, viewer)
 //   GET    /v1/switches/{id}/sessions?vm=&owner=&limit=   -> protocol::SessionList
-//   GET    /v1/switches/{id}/vms            -> [protocol::VmSteering]
+//   GET    /v1/switches/{id}/vms            -> SteeringList
 //   GET    /v1/status                       -> ControllerStatus
+//   GET    /v1/tokens  POST /v1/tokens  DELETE /v1/tokens/{id}  -> TokenList, Token (admin)
+//   GET    /v1/audit?limit=                 -> AuditList (admin)
 //   GET    /v1/openapi.json /livez /readyz /metrics (open)
 #pragma once
 
@@ -148,6 +155,37 @@ BOOST_DESCRIBE_STRUCT(Job, (),
                        epoch, source, destination, created_by, labels, timestamps, detail))
 struct JobList { std::vector<Job> jobs; std::optional<std::string> next_page_token; };
 BOOST_DESCRIBE_STRUCT(JobList, (), (jobs, next_page_token))
+
+// Body of :resume and :retry; empty is fine. With conflicts in `patching`, a person's choice.
+struct ResumeRequest { std::optional<OnConflict> on_conflict; };
+BOOST_DESCRIBE_STRUCT(ResumeRequest, (), (on_conflict))
+
+struct SwitchList { std::vector<SwitchStatus> switches; };
+BOOST_DESCRIBE_STRUCT(SwitchList, (), (switches))
+struct SteeringList { std::vector<VmSteering> vms; };
+BOOST_DESCRIBE_STRUCT(SteeringList, (), (vms))
+
+struct TokenRequest {
+    std::string principal;   // who gets it, "alice"
+    std::string role;        // "viewer", "operator", "netadmin", "admin"
+    static constexpr std::string_view kRequired[] = {"principal", "role"};
+};
+BOOST_DESCRIBE_STRUCT(TokenRequest, (), (principal, role))
+struct Token {
+    std::string id, principal, role, created_at;
+    std::optional<std::string> token;  // the secret, in the answer that makes it and never again
+};
+BOOST_DESCRIBE_STRUCT(Token, (), (id, principal, role, created_at, token))
+struct TokenList { std::vector<Token> tokens; };
+BOOST_DESCRIBE_STRUCT(TokenList, (), (tokens))
+
+struct AuditEntry {
+    std::string at, principal, role, peer, method, path;
+    int status = 0;
+};
+BOOST_DESCRIBE_STRUCT(AuditEntry, (), (at, principal, role, peer, method, path, status))
+struct AuditList { std::vector<AuditEntry> entries; };
+BOOST_DESCRIBE_STRUCT(AuditList, (), (entries))
 
 struct StepRow {
     std::uint64_t sequence = 0;

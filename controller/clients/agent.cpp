@@ -35,8 +35,8 @@ AgentClient::AgentClient(boost::asio::any_io_executor executor, std::string host
 template <typename T, typename Body>
 Task<T> AgentClient::put(std::string path, Body body, std::chrono::milliseconds deadline) {
     json::bj::value document = json::to_json(body);
-    Result<T> answer = co_await call_for<T>(client_, "PUT", std::move(path), std::move(document),
-                                            deadline);
+    Result<T> answer =
+        co_await call_for<T>(client_, "PUT", std::move(path), std::move(document), deadline);
     if (!answer) co_return std::unexpected(std::move(answer).error().within(name_));
     co_return answer;
 }
@@ -44,8 +44,8 @@ Task<T> AgentClient::put(std::string path, Body body, std::chrono::milliseconds 
 template <typename T>
 Task<T> AgentClient::get(std::string path) {
     json::bj::value nothing;
-    Result<T> answer = co_await call_for<T>(client_, "GET", std::move(path), std::move(nothing),
-                                            times_.usual);
+    Result<T> answer =
+        co_await call_for<T>(client_, "GET", std::move(path), std::move(nothing), times_.usual);
     if (!answer) co_return std::unexpected(std::move(answer).error().within(name_));
     co_return answer;
 }
@@ -53,16 +53,16 @@ Task<T> AgentClient::get(std::string path) {
 template <typename Body>
 Task<void> AgentClient::put_only(std::string path, Body body, std::chrono::milliseconds deadline) {
     json::bj::value document = json::to_json(body);
-    Result<void> answer = co_await call_only(client_, "PUT", std::move(path), std::move(document),
-                                             deadline);
+    Result<void> answer =
+        co_await call_only(client_, "PUT", std::move(path), std::move(document), deadline);
     if (!answer) co_return std::unexpected(std::move(answer).error().within(name_));
     co_return answer;
 }
 
 Task<void> AgentClient::erase(std::string path) {
     json::bj::value nothing;
-    Result<void> answer = co_await call_only(client_, "DELETE", std::move(path),
-                                             std::move(nothing), times_.starting_vm);
+    Result<void> answer = co_await call_only(client_, "DELETE", std::move(path), std::move(nothing),
+                                             times_.starting_vm);
     if (!answer) co_return std::unexpected(std::move(answer).error().within(name_));
     co_return answer;
 }
@@ -70,7 +70,9 @@ Task<void> AgentClient::erase(std::string path) {
 Task<protocol::Fence> AgentClient::fence(std::uint64_t token) {
     return put<protocol::Fence>("/v1/fence", protocol::Fence{token}, times_.usual);
 }
-Task<protocol::HostStatus> AgentClient::host() { return get<protocol::HostStatus>("/v1/host"); }
+Task<protocol::HostStatus> AgentClient::host() {
+    return get<protocol::HostStatus>("/v1/host");
+}
 Task<protocol::AgentVm> AgentClient::vm(std::string vm) {
     return get<protocol::AgentVm>(vm_path(vm));
 }
@@ -96,8 +98,7 @@ Task<protocol::CopyStatus> AgentClient::copy_status(std::string vm, std::string 
 Task<void> AgentClient::abort_copy(std::string vm, protocol::Command command) {
     return erase(vm_path(vm, "/copy") + fenced(command));
 }
-Task<protocol::AgentVm> AgentClient::activate(std::string vm,
-                                              protocol::ActivationRequest request) {
+Task<protocol::AgentVm> AgentClient::activate(std::string vm, protocol::ActivationRequest request) {
     return put<protocol::AgentVm>(vm_path(vm, "/activation"), std::move(request),
                                   times_.starting_vm);
 }

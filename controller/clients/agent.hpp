@@ -2,14 +2,15 @@
 // means the outcome is unknown.
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
+#include "lib/http/client.hpp"
+
+#include "protocol/agent_api.hpp"
+
 #include <chrono>
 #include <memory>
 #include <string>
 
-#include "lib/http/client.hpp"
-
-#include "protocol/agent_api.hpp"
+#include <boost/asio/any_io_executor.hpp>
 
 namespace godwit::controller {
 

@@ -1,11 +1,11 @@
 // One described document out, one back. For the clients of agents and switches.
 #pragma once
 
-#include <chrono>
-#include <string>
-
 #include "lib/http/client.hpp"
 #include "lib/json.hpp"
+
+#include <chrono>
+#include <string>
 
 namespace godwit::controller {
 

@@ -1,14 +1,15 @@
 // Every agent and switch of the configuration, by id.
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
+#include "controller/clients/agent.hpp"
+#include "controller/clients/switch.hpp"
+#include "controller/config.hpp"
+
 #include <map>
 #include <string>
 #include <vector>
 
-#include "controller/clients/agent.hpp"
-#include "controller/clients/switch.hpp"
-#include "controller/config.hpp"
+#include <boost/asio/any_io_executor.hpp>
 
 namespace godwit::controller {
 

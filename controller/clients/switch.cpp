@@ -5,23 +5,22 @@
 namespace godwit::controller {
 
 SwitchClient::SwitchClient(boost::asio::any_io_executor executor, std::string id,
-                           std::string address, std::string secret,
-                           std::chrono::milliseconds usual)
+                           std::string address, std::string secret, std::chrono::milliseconds usual)
     : name_("switch " + std::move(id)),
       usual_(usual),
       client_(std::move(executor), std::move(address), std::move(secret)) {}
 
 template <typename T>
 Task<T> SwitchClient::call(std::string method, std::string path, json::bj::value body) {
-    Result<T> answer = co_await call_for<T>(client_, std::move(method), std::move(path),
-                                            std::move(body), usual_);
+    Result<T> answer =
+        co_await call_for<T>(client_, std::move(method), std::move(path), std::move(body), usual_);
     if (!answer) co_return std::unexpected(std::move(answer).error().within(name_));
     co_return answer;
 }
 
 Task<void> SwitchClient::only(std::string method, std::string path, json::bj::value body) {
-    Result<void> answer = co_await call_only(client_, std::move(method), std::move(path),
-                                             std::move(body), usual_);
+    Result<void> answer =
+        co_await call_only(client_, std::move(method), std::move(path), std::move(body), usual_);
     if (!answer) co_return std::unexpected(std::move(answer).error().within(name_));
     co_return answer;
 }

@@ -1,15 +1,16 @@
 // One godwit-switch, by the messages of protocol/switch_api.hpp.
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
+#include "lib/http/client.hpp"
+
+#include "protocol/switch_api.hpp"
+
 #include <chrono>
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "lib/http/client.hpp"
-
-#include "protocol/switch_api.hpp"
+#include <boost/asio/any_io_executor.hpp>
 
 namespace godwit::controller {
 

@@ -1,13 +1,14 @@
 // Wakes coroutines that wait for something to change. One thread.
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/steady_timer.hpp>
+#include "lib/clock.hpp"
+
 #include <chrono>
 #include <cstdint>
 
-#include "lib/clock.hpp"
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/steady_timer.hpp>
 
 namespace godwit::controller {
 

@@ -1,8 +1,8 @@
 #include "controller/machine/caretaker.hpp"
 
-#include <algorithm>
-
 #include "lib/log.hpp"
+
+#include <algorithm>
 
 namespace godwit::controller {
 
@@ -14,7 +14,9 @@ namespace {
 constexpr std::chrono::seconds kSilence{45};
 constexpr int kVmsMax = 100'000;
 
-std::unexpected<Error> passed_on(Error error) { return std::unexpected(std::move(error)); }
+std::unexpected<Error> passed_on(Error error) {
+    return std::unexpected(std::move(error));
+}
 
 // The switch says what is wanted: this host alone answers and sends.
 bool is_steady(const protocol::VmSteering& seen, const VmRow& vm) {
@@ -53,7 +55,8 @@ asio::awaitable<void> Caretaker::watch(std::string switch_id) {
         if (!ended) log::debug("caretaker", ended.error().text());
         // The switch may have been started anew, and without its tables.
         bell_.ring();
-        co_await journal_.clock().sleep_for(std::chrono::milliseconds(timing_.backoff_max_ms / 10 + 1));
+        co_await journal_.clock().sleep_for(
+            std::chrono::milliseconds(timing_.backoff_max_ms / 10 + 1));
     }
 }
 

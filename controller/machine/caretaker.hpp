@@ -2,12 +2,12 @@
 // sessions before any migration; leftovers of jobs that have ended; the switches' events.
 #pragma once
 
+#include "controller/machine/engine.hpp"
+#include "controller/store/sqlite_store.hpp"
+
 #include <map>
 #include <set>
 #include <string>
-
-#include "controller/machine/engine.hpp"
-#include "controller/store/sqlite_store.hpp"
 
 namespace godwit::controller {
 
@@ -26,8 +26,8 @@ public:
     boost::asio::awaitable<void> sweep();
     // Looks now instead of at the end of the interval.
     void hurry() { bell_.ring(); }
-    // True while a steady steering of this VM is on its way to the switch: a migration waits for it,
-    // because the two would otherwise arrive in any order.
+    // True while a steady steering of this VM is on its way to the switch: a migration waits for
+    // it, because the two would otherwise arrive in any order.
     bool is_putting(const std::string& vm) const { return putting_.contains(vm); }
 
 private:

@@ -1,11 +1,12 @@
 #include "controller/machine/engine.hpp"
 
+#include "lib/log.hpp"
+
 #include <algorithm>
-#include <boost/asio/co_spawn.hpp>
 #include <random>
 #include <set>
 
-#include "lib/log.hpp"
+#include <boost/asio/co_spawn.hpp>
 
 namespace godwit::controller {
 
@@ -16,7 +17,9 @@ namespace {
 constexpr std::uint32_t kConflictsMax = 5;
 constexpr std::chrono::milliseconds kStorePause{1000};
 
-std::unexpected<Error> passed_on(Error error) { return std::unexpected(std::move(error)); }
+std::unexpected<Error> passed_on(Error error) {
+    return std::unexpected(std::move(error));
+}
 
 Result<void> only(Result<Flags> written, JobRun& run) {
     if (!written) return passed_on(std::move(written).error());
@@ -61,12 +64,14 @@ asio::awaitable<void> Engine::recover() {
     for (const std::string& id : hosts) {
         Result<protocol::Fence> fenced = co_await devices_.agent(id).fence(journal_.token());
         if (!fenced) log::warning("engine", fenced.error().text());
-        if (!fenced && fenced.error().slug == "stale-epoch") journal_.step_down(fenced.error().text());
+        if (!fenced && fenced.error().slug == "stale-epoch")
+            journal_.step_down(fenced.error().text());
     }
     for (const std::string& id : switches) {
         Result<protocol::Fence> fenced = co_await devices_.switch_of(id).fence(journal_.token());
         if (!fenced) log::warning("engine", fenced.error().text());
-        if (!fenced && fenced.error().slug == "stale-epoch") journal_.step_down(fenced.error().text());
+        if (!fenced && fenced.error().slug == "stale-epoch")
+            journal_.step_down(fenced.error().text());
     }
     for (Migration& job : *jobs)
         if (job.state != State::needs_attention) start(std::move(job));
@@ -211,22 +216,24 @@ bool Engine::can_retry(JobRun& run, const Error& error) {
     if (run.is_late()) return false;
     switch (error.fault) {
         case Fault::Retry:
-        case Fault::Lost: return true;
+        case Fault::Lost:
+            return true;
         // Someone moved first, or a restarted agent has not found its VMs again: look again, but
         // not for ever.
         case Fault::Conflict:
         case Fault::Missing:
             return error.slug != "no-memory" && run.job.phase != Phase::preflight &&
                    run.job.attempt < kConflictsMax;
-        default: return false;
+        default:
+            return false;
     }
 }
 
 std::chrono::milliseconds Engine::backoff(std::uint32_t attempt) {
     static thread_local std::minstd_rand random{std::random_device{}()};
     const std::uint32_t doublings = std::min(attempt - 1, 16U);
-    const double full = std::min<double>(static_cast<double>(timing_.backoff_ms) * (1U << doublings),
-                                         timing_.backoff_max_ms);
+    const double full = std::min<double>(
+        static_cast<double>(timing_.backoff_ms) * (1U << doublings), timing_.backoff_max_ms);
     std::uniform_real_distribution<double> jitter(0.8, 1.2);
     return std::chrono::milliseconds(static_cast<std::int64_t>(full * jitter(random)) + 1);
 }
@@ -258,9 +265,12 @@ Task<void> Engine::fail_forward(JobRun& run, Error error) {
     const Error told = std::move(error).within(row_of(run.job.phase).name);
     switch (row_of(run.job.phase).on_failure) {
         case OnFailure::fail:
-        case OnFailure::roll_back: co_return turn(run, State::failed, told);
-        case OnFailure::ask: co_return give_up(run, told);
-        case OnFailure::sweep: co_return succeed_with_leftovers(run, told);
+        case OnFailure::roll_back:
+            co_return turn(run, State::failed, told);
+        case OnFailure::ask:
+            co_return give_up(run, told);
+        case OnFailure::sweep:
+            co_return succeed_with_leftovers(run, told);
     }
     std::abort();
 }
@@ -281,8 +291,7 @@ Task<void> Engine::backward(JobRun& run) {
     // Phases that made nothing are passed in one write.
     do {
         step_back(change.job, journal_.clock().now());
-    } while (!is_done(change.job) &&
-             (!step_of(change.job.phase).compensate || skips(change.job)));
+    } while (!is_done(change.job) && (!step_of(change.job.phase).compensate || skips(change.job)));
     Result<Flags> written = journal_.write(change);
     if (written) run.job = std::move(change.job);
     co_return only(std::move(written), run);

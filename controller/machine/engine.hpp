@@ -2,13 +2,14 @@
 // destroyed at any moment and built anew on the same store; that is what a crash does.
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
+#include "controller/steps/step.hpp"
+
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 
-#include "controller/steps/step.hpp"
+#include <boost/asio/any_io_executor.hpp>
 
 namespace godwit::controller {
 
@@ -26,8 +27,8 @@ public:
     // What people ask. Errors: unknown-job, job-finished, past-commit-point, not-waiting.
     Result<Migration> cancel(const std::string& id);
     Result<Migration> force(const std::string& id);
-    // From needs-attention, with a fresh deadline. `observe` looks first whether the failed step has
-    // happened after all; without it the step is made again.
+    // From needs-attention, with a fresh deadline. `observe` looks first whether the failed step
+    // has happened after all; without it the step is made again.
     Result<Migration> resume(const std::string& id, bool observe,
                              std::optional<protocol::OnConflict> on_conflict);
 

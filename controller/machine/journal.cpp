@@ -8,7 +8,9 @@ namespace {
 
 constexpr int kWritesMax = 3;
 
-std::unexpected<Error> passed_on(Error error) { return std::unexpected(std::move(error)); }
+std::unexpected<Error> passed_on(Error error) {
+    return std::unexpected(std::move(error));
+}
 
 }  // namespace
 
@@ -30,7 +32,8 @@ void Journal::step_down(const std::string& why) {
 }
 
 Result<Flags> Journal::write(Change& change) {
-    if (down_) return fail(Fault::Conflict, "write job " + change.job.id, down_reason_, "stale-epoch");
+    if (down_)
+        return fail(Fault::Conflict, "write job " + change.job.id, down_reason_, "stale-epoch");
     const std::uint64_t epoch_before = change.job.epoch;
     change.job.version += 1;
     change.job.epoch = token_;

@@ -2,13 +2,13 @@
 // again. Knows whether this controller is still the one that may write.
 #pragma once
 
-#include <functional>
-#include <string>
-
 #include "lib/clock.hpp"
 #include "lib/metrics.hpp"
 
 #include "controller/store/job_store.hpp"
+
+#include <functional>
+#include <string>
 
 namespace godwit::controller {
 

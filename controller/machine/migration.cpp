@@ -1,9 +1,9 @@
 #include "controller/machine/migration.hpp"
 
-#include <algorithm>
-
 #include "lib/http/message.hpp"
 #include "lib/id.hpp"
+
+#include <algorithm>
 
 namespace godwit::controller {
 
@@ -13,8 +13,8 @@ namespace {
 constexpr std::int64_t kUndoMs = 600'000;
 
 std::int64_t deadline_of(const Migration& job, Phase phase, std::int64_t now) {
-    const bool drains = phase == Phase::draining ||
-                        (phase == Phase::steering && job.state == State::rolling_back);
+    const bool drains =
+        phase == Phase::draining || (phase == Phase::steering && job.state == State::rolling_back);
     if (drains) return now + std::int64_t{job.request.drain.deadline_s} * 1000;
     if (job.state == State::rolling_back) return now + kUndoMs;
     return now + std::int64_t{row_of(phase).deadline_s} * 1000;
@@ -43,15 +43,21 @@ std::int64_t unix_ms(TimePoint time) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
 }
 
-bool moves_memory(const Migration& job) { return job.method != "steer"; }
+bool moves_memory(const Migration& job) {
+    return job.method != "steer";
+}
 
-bool skips(const Migration& job) { return row_of(job.phase).memory && !moves_memory(job); }
+bool skips(const Migration& job) {
+    return row_of(job.phase).memory && !moves_memory(job);
+}
 
 bool may_cancel(const Migration& job) {
     return job.state == State::running && !job.committed && row_of(job.phase).may_cancel;
 }
 
-bool is_done(const Migration& job) { return is_terminal(job.state); }
+bool is_done(const Migration& job) {
+    return is_terminal(job.state);
+}
 
 void enter(Migration& job, Phase phase, TimePoint now) {
     job.phase = phase;
@@ -60,7 +66,7 @@ void enter(Migration& job, Phase phase, TimePoint now) {
     job.entered_ms = unix_ms(now);
     job.deadline_ms = deadline_of(job, phase, job.entered_ms);
     job.warned = false;
-    job.reset = false;
+    job.reset_step.clear();
     job.detail.clear();
     if (job.state == State::running) job.timestamps[std::string(row_of(phase).name)] = rfc3339(now);
 }

@@ -2,7 +2,11 @@
 // JSON document beside its step log; `view` turns it into what people see.
 #pragma once
 
-#include <boost/describe.hpp>
+#include "lib/error.hpp"
+
+#include "controller/machine/phases.hpp"
+#include "protocol/controller_api.hpp"
+
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -10,10 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/error.hpp"
-
-#include "controller/machine/phases.hpp"
-#include "protocol/controller_api.hpp"
+#include <boost/describe.hpp>
 
 namespace godwit::controller {
 
@@ -42,10 +43,14 @@ struct Migration {
     std::int64_t entered_ms = 0;   // unix time in ms, when `phase` was entered
     std::int64_t deadline_ms = 0;  // absolute, of `phase`
     bool warned = false;           // the drain deadline passed and the policy is to wait
-    bool reset = false;            // sessions left over were, or were about to be, reset
+    // The reset of what is left, by its name to the switch: written before it is asked for, and
+    // asked for by the same name after a restart. `reset_before` sessions were reset by earlier
+    // ones.
+    std::string reset_step;
+    std::uint64_t reset_before = 0;
 
-    std::uint64_t version = 0;     // grows by one with each write
-    std::uint64_t epoch = 0;       // the token that wrote it last
+    std::uint64_t version = 0;  // grows by one with each write
+    std::uint64_t epoch = 0;    // the token that wrote it last
 
     Facts facts;
     std::vector<std::string> swept;  // which parts of retiring are done
@@ -56,9 +61,10 @@ struct Migration {
     std::string detail;
 };
 BOOST_DESCRIBE_STRUCT(Migration, (),
-                      (id, vm, source, destination, method, created_by, request, state, phase, began,
-                       committed, ending, attempt, entered_ms, deadline_ms, warned, reset, version,
-                       epoch, facts, swept, progress, result, timestamps, error, detail))
+                      (id, vm, source, destination, method, created_by, request, state, phase,
+                       began, committed, ending, attempt, entered_ms, deadline_ms, warned,
+                       reset_step, reset_before, version, epoch, facts, swept, progress, result,
+                       timestamps, error, detail))
 
 // What people asked of a running job; columns of their own, because the engine owns the record.
 struct Flags {
@@ -70,7 +76,7 @@ using TimePoint = std::chrono::system_clock::time_point;
 std::int64_t unix_ms(TimePoint time);
 
 bool moves_memory(const Migration& job);
-bool skips(const Migration& job);       // the current phase is not for this method
+bool skips(const Migration& job);  // the current phase is not for this method
 bool may_cancel(const Migration& job);
 bool is_done(const Migration& job);
 

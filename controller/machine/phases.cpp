@@ -1,8 +1,8 @@
 #include "controller/machine/phases.hpp"
 
-#include <algorithm>
-
 #include "lib/json.hpp"
+
+#include <algorithm>
 
 namespace godwit::controller {
 
@@ -16,7 +16,9 @@ const std::array<PhaseRow, kPhases>& phase_table() {
     return kTable;
 }
 
-const PhaseRow& row_of(Phase phase) { return phase_table().at(static_cast<std::size_t>(phase)); }
+const PhaseRow& row_of(Phase phase) {
+    return phase_table().at(static_cast<std::size_t>(phase));
+}
 
 std::optional<Phase> next_phase(Phase phase) {
     const std::size_t next = static_cast<std::size_t>(phase) + 1;
@@ -59,10 +61,14 @@ std::string deadline_text(std::uint32_t seconds) {
 
 std::string failure_text(OnFailure edge) {
     switch (edge) {
-        case OnFailure::fail: return "failed";
-        case OnFailure::roll_back: return "rolling-back";
-        case OnFailure::ask: return "needs-attention";
-        case OnFailure::sweep: return "succeeded, the rest swept later";
+        case OnFailure::fail:
+            return "failed";
+        case OnFailure::roll_back:
+            return "rolling-back";
+        case OnFailure::ask:
+            return "needs-attention";
+        case OnFailure::sweep:
+            return "succeeded, the rest swept later";
     }
     return "";
 }

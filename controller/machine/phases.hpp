@@ -2,11 +2,12 @@
 #pragma once
 
 #include <array>
-#include <boost/describe.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include <boost/describe.hpp>
 
 namespace godwit::controller {
 

@@ -5,7 +5,9 @@ namespace godwit::controller {
 
 namespace {
 
-Task<void> apply(JobRun&) { co_return Result<void>{}; }
+Task<void> apply(JobRun&) {
+    co_return Result<void>{};
+}
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// commit: the point of no return. The step has no effect in the world; its outcome is the transaction
-// that checks token, state and cancel flag (Change::crosses_commit).
+// commit: the point of no return. The step has no effect in the world; its outcome is the
+// transaction that checks token, state and cancel flag (Change::crosses_commit).
 #include "controller/steps/drain.hpp"
 
 namespace godwit::controller {
@@ -16,7 +16,9 @@ Task<void> precheck(JobRun& run) {
     co_return Result<void>{};
 }
 
-Task<void> apply(JobRun&) { co_return Result<void>{}; }
+Task<void> apply(JobRun&) {
+    co_return Result<void>{};
+}
 
 }  // namespace
 

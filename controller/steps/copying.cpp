@@ -1,5 +1,5 @@
-// copying: the one copy of memory. At its end comes the fork, one short pause of the source, and then
-// the clone runs behind the switch's fence.
+// copying: the one copy of memory. At its end comes the fork, one short pause of the source, and
+// then the clone runs behind the switch's fence.
 #include "controller/steps/step.hpp"
 
 namespace godwit::controller {
@@ -48,8 +48,7 @@ Task<void> follow(JobRun& run, protocol::CopyStatus status) {
 }
 
 Task<bool> observe(JobRun& run) {
-    Result<protocol::CopyStatus> status =
-        co_await run.source().copy_status(run.job.vm, run.job.id);
+    Result<protocol::CopyStatus> status = co_await run.source().copy_status(run.job.vm, run.job.id);
     if (!status && status.error().fault == Fault::Missing) co_return false;
     if (!status) co_return std::unexpected(std::move(status).error());
     if (status->state != protocol::OperationState::done) co_return false;

@@ -10,11 +10,13 @@ enum class Late { no, warn, roll_back, reset };
 
 // What is to be done about a deadline that has passed, or about :force.
 Late lateness(JobRun& run, const Drain& drain) {
-    if (run.flags.force && !run.job.reset) return Late::reset;
-    if (!run.is_late() || run.job.reset) return Late::no;
+    if (run.flags.force) return Late::reset;
+    if (!run.is_late()) return Late::no;
     switch (run.job.request.drain.on_deadline) {
-        case protocol::OnDeadline::wait: return run.job.warned ? Late::no : Late::warn;
-        case protocol::OnDeadline::reset: return Late::reset;
+        case protocol::OnDeadline::wait:
+            return run.job.warned ? Late::no : Late::warn;
+        case protocol::OnDeadline::reset:
+            return Late::reset;
         case protocol::OnDeadline::rollback:
             if (drain.may_roll_back) return Late::roll_back;
             return run.job.warned ? Late::no : Late::warn;
@@ -27,32 +29,46 @@ std::uint64_t left(const protocol::VmSteering& seen, const std::string& backend)
     return found ? found->sessions : 0;
 }
 
-// How many are about to be reset is written before they are: after a crash the switch would only
-// tell how many were left for the second try.
+// How many are about to be reset is written before they are. The switch answers a repeated step
+// with what it did the first time, so a crash in between neither resets twice nor counts twice.
 Task<void> reset_rest(JobRun& run, Drain drain, std::uint64_t sessions) {
-    run.job.reset = true;
-    if (drain.leaving == run.job.source) run.job.result.sessions_reset = sessions;
-    Result<void> noted = run.note("reset", "resetting " + std::to_string(sessions) +
-                                               " sessions left on " + drain.leaving);
-    if (!noted) co_return noted;
-    protocol::ResetRequest request{run.command("reset-" + drain.leaving), drain.leaving};
+    Migration& job = run.job;
+    const bool counts = drain.leaving == job.source;
+    if (job.reset_step.empty()) {
+        job.reset_step = "reset-" + drain.leaving + "-" + std::to_string(job.version + 1);
+        job.reset_before = job.result.sessions_reset;
+        if (counts) job.result.sessions_reset += sessions;
+        Result<void> noted = run.note("reset", "resetting " + std::to_string(sessions) +
+                                                   " sessions left on " + drain.leaving);
+        if (!noted) co_return noted;
+    }
+    protocol::ResetRequest request{{run.journal.token(), job.id, job.reset_step}, drain.leaving};
     Result<protocol::ResetResult> reset =
-        co_await run.access_switch().reset(run.job.vm, std::move(request));
+        co_await run.access_switch().reset(job.vm, std::move(request));
     if (!reset) co_return std::unexpected(std::move(reset).error());
-    co_return Result<void>{};
+    if (counts) job.result.sessions_reset = job.reset_before + reset->reset + reset->dropped;
+    // What opens after this is reset by another step, if it does not end by itself.
+    job.reset_step.clear();
+    co_return run.note("reset-done", std::to_string(reset->reset) + " told by RST, " +
+                                         std::to_string(reset->dropped) + " forgotten");
 }
 
 Task<void> act_on_deadline(JobRun& run, Drain drain, std::uint64_t sessions) {
     const std::string rest = std::to_string(sessions) + " sessions on " + drain.leaving;
     switch (lateness(run, drain)) {
-        case Late::no: co_return Result<void>{};
+        case Late::no:
+            co_return Result<void>{};
         case Late::warn:
             run.job.warned = true;
-            co_return run.note("warning", "the drain deadline has passed, still waiting for " + rest);
+            co_return run.note("warning",
+                               "the drain deadline has passed, still waiting for " + rest);
         case Late::roll_back:
             co_return fail(Fault::Rejected, "drain " + drain.leaving,
                            "the deadline passed with " + rest, "drain-deadline");
-        case Late::reset: break;
+        case Late::reset:
+            // Handshakes end by themselves; a reset is for sessions.
+            if (sessions == 0 && run.job.reset_step.empty()) co_return Result<void>{};
+            break;
     }
     Result<void> reset = co_await reset_rest(run, std::move(drain), sessions);
     co_return reset;
@@ -88,7 +104,7 @@ Task<void> look_once(JobRun& run, Drain drain, bool& drained) {
         co_return late;
     }
     take_up_sessions(run, *seen);
-    drained = seen->drained && seen->owner == drain.staying;
+    drained = seen->drained && seen->owner == drain.staying && run.job.reset_step.empty();
     if (drained) co_return Result<void>{};
     const std::uint64_t rest = left(*seen, drain.leaving);
     const std::uint64_t start = run.job.result.sessions_at_start;

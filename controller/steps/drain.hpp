@@ -8,9 +8,9 @@ namespace godwit::controller {
 
 // Who is drained, and the switch's state while it is.
 struct Drain {
-    std::string leaving;   // the backend whose sessions end
-    std::string staying;   // the owner
-    std::string step;      // "steering" or "steering-back": put again when the switch forgot it
+    std::string leaving;  // the backend whose sessions end
+    std::string staying;  // the owner
+    std::string step;     // "steering" or "steering-back": put again when the switch forgot it
     bool may_roll_back = false;
 };
 

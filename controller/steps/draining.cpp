@@ -1,5 +1,5 @@
-// draining: old sessions end on the source in their own time. The switch's word counts; the guest's own
-// socket table is asked for comparison, and a disagreement is told in detail.
+// draining: old sessions end on the source in their own time. The switch's word counts; the guest's
+// own socket table is asked for comparison, and a disagreement is told in detail.
 #include "lib/log.hpp"
 
 #include "controller/steps/drain.hpp"

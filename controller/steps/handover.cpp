@@ -1,8 +1,8 @@
-// handover: first the destination is seen to have the addresses, then the switch stops hosting them.
-// Never the other way round: in between nobody would answer. The source stays listed, fenced.
-#include <algorithm>
-
+// handover: first the destination is seen to have the addresses, then the switch stops hosting
+// them. Never the other way round: in between nobody would answer. The source stays listed, fenced.
 #include "controller/steps/drain.hpp"
+
+#include <algorithm>
 
 namespace godwit::controller {
 

@@ -1,6 +1,6 @@
-// hosting: the switch answers ARP and ND for the addresses; everything still goes to the source. The
-// destination is listed as a backend that is neither owner nor previous: whatever its clone sends
-// on copied sockets is dropped from its first instruction on.
+// hosting: the switch answers ARP and ND for the addresses; everything still goes to the source.
+// The destination is listed as a backend that is neither owner nor previous: whatever its clone
+// sends on copied sockets is dropped from its first instruction on.
 #include "controller/steps/step.hpp"
 
 namespace godwit::controller {

@@ -1,6 +1,6 @@
-// patching: the source is paused, its regions are compared with the copy and merged three-way into the
-// destination. With conflicts under the rule `fail` nothing is patched and a person is asked; the
-// source stays paused with everything it knew.
+// patching: the source is paused, its regions are compared with the copy and merged three-way into
+// the destination. With conflicts under the rule `fail` nothing is patched and a person is asked;
+// the source stays paused with everything it knew.
 #include "controller/steps/step.hpp"
 
 namespace godwit::controller {

@@ -1,8 +1,8 @@
 // preflight: everything that could go wrong later is asked now. Changes nothing but the token that
 // the devices know.
-#include <algorithm>
-
 #include "controller/steps/step.hpp"
+
+#include <algorithm>
 
 namespace godwit::controller {
 
@@ -35,12 +35,16 @@ Result<void> check_ports(JobRun& run) {
     const HostConfig& source = *run.devices.host(run.job.source);
     const HostConfig& destination = *run.devices.host(run.job.destination);
     if (source.switch_id != destination.switch_id)
-        return refuse(run, source.id + " is behind switch " + source.switch_id + ", " +
-                      destination.id + " behind " + destination.switch_id +
-                      ": l2 steering needs both behind one", "different-switch");
+        return refuse(run,
+                      source.id + " is behind switch " + source.switch_id + ", " + destination.id +
+                          " behind " + destination.switch_id +
+                          ": l2 steering needs both behind one",
+                      "different-switch");
     if (source.port == destination.port)
-        return refuse(run, "both hosts are behind port " + source.port + " of " + source.switch_id +
-                      ": l2 steering needs two ports", "same-port");
+        return refuse(run,
+                      "both hosts are behind port " + source.port + " of " + source.switch_id +
+                          ": l2 steering needs two ports",
+                      "same-port");
     run.job.facts.switch_id = source.switch_id;
     return {};
 }
@@ -49,30 +53,37 @@ Task<void> look_at_source(JobRun& run) {
     Result<protocol::AgentVm> vm = co_await run.source().vm(run.job.vm);
     if (!vm) co_return std::unexpected(std::move(vm).error());
     if (vm->state != protocol::VmState::running)
-        co_return refuse(run, "it is " + json::enum_name(vm->state) + " on " + run.job.source +
-                         ", only a running VM is moved", "not-running");
+        co_return refuse(run,
+                         "it is " + json::enum_name(vm->state) + " on " + run.job.source +
+                             ", only a running VM is moved",
+                         "not-running");
     if (!vm->spec || vm->spec->addresses.empty() || vm->spec->mac.empty())
-        co_return refuse(run, "the agent of " + run.job.source +
-                         " tells no specification with MAC and addresses", "no-specification");
+        co_return refuse(
+            run,
+            "the agent of " + run.job.source + " tells no specification with MAC and addresses",
+            "no-specification");
     run.job.facts.spec = *vm->spec;
     run.job.facts.source = {run.job.source, run.devices.host(run.job.source)->port, vm->spec->mac};
-    run.job.facts.destination = {run.job.destination,
-                                 run.devices.host(run.job.destination)->port, vm->spec->mac};
+    run.job.facts.destination = {run.job.destination, run.devices.host(run.job.destination)->port,
+                                 vm->spec->mac};
     co_return Result<void>{};
 }
 
 Result<void> check_same_qemu(const JobRun& run, const protocol::HostStatus& source,
                              const protocol::HostStatus& destination) {
     if (source.accelerator != destination.accelerator)
-        return refuse(run, run.job.source + " runs " + source.accelerator + ", " +
-                      run.job.destination + " runs " + destination.accelerator +
-                      ": device state moves between equal accelerators only",
+        return refuse(run,
+                      run.job.source + " runs " + source.accelerator + ", " + run.job.destination +
+                          " runs " + destination.accelerator +
+                          ": device state moves between equal accelerators only",
                       "incompatible-host");
     if (source.qemu_version != destination.qemu_version)
-        return refuse(run, run.job.source + " has QEMU " + source.qemu_version + ", " +
-                      run.job.destination + " has " + destination.qemu_version +
-                      ": machine type " + run.job.facts.spec.machine +
-                      " is the same on equal versions only", "incompatible-host");
+        return refuse(run,
+                      run.job.source + " has QEMU " + source.qemu_version + ", " +
+                          run.job.destination + " has " + destination.qemu_version +
+                          ": machine type " + run.job.facts.spec.machine +
+                          " is the same on equal versions only",
+                      "incompatible-host");
     return {};
 }
 
@@ -84,13 +95,14 @@ Result<void> check_resident(JobRun& run, const protocol::HostStatus& host) {
         const bool ours = there && resident->owner_job == run.job.id;
         const bool absent = !there || resident->state == protocol::VmState::unknown;
         if (absent || ours) return {};
-        return refuse(run, run.job.destination + " already has a VM of this name (" +
-                      json::enum_name(resident->state) + "): delete it there first",
+        return refuse(run,
+                      run.job.destination + " already has a VM of this name (" +
+                          json::enum_name(resident->state) + "): delete it there first",
                       "destination-occupied");
     }
     if (!there || resident->state != protocol::VmState::running)
-        return refuse(run, "method steer needs a running VM of this name on " +
-                      run.job.destination, "destination-missing");
+        return refuse(run, "method steer needs a running VM of this name on " + run.job.destination,
+                      "destination-missing");
     if (resident->spec) run.job.facts.destination.mac = resident->spec->mac;
     return {};
 }
@@ -106,9 +118,10 @@ Task<void> look_at_destination(JobRun& run) {
     if (!source) co_return std::unexpected(std::move(source).error());
     const std::uint64_t needed = bytes_needed(run.job.facts.spec);
     if (destination->memory_available_bytes < needed)
-        co_return refuse(run, run.job.destination + " has " +
-                         std::to_string(destination->memory_available_bytes >> 20) +
-                         " MiB free, " + std::to_string(needed >> 20) + " MiB are needed",
+        co_return refuse(run,
+                         run.job.destination + " has " +
+                             std::to_string(destination->memory_available_bytes >> 20) +
+                             " MiB free, " + std::to_string(needed >> 20) + " MiB are needed",
                          "no-memory");
     co_return check_same_qemu(run, *source, *destination);
 }
@@ -127,8 +140,10 @@ Task<void> look_at_switch(JobRun& run) {
     if (!seen && seen.error().fault == Fault::Missing) co_return Result<void>{};
     if (!seen) co_return std::unexpected(std::move(seen).error());
     if (seen->untracked > 0 && !run.job.request.force)
-        co_return refuse(run, std::to_string(seen->untracked) + " sessions are not tracked, because "
-                         "the switch's table was full; they would break (force: true goes on)",
+        co_return refuse(run,
+                         std::to_string(seen->untracked) +
+                             " sessions are not tracked, because "
+                             "the switch's table was full; they would break (force: true goes on)",
                          "untracked-sessions");
     co_return Result<void>{};
 }

@@ -21,8 +21,7 @@ Task<void> apply(JobRun& run) {
         if (!shown) co_return shown;
         if (run.is_late())
             co_return fail(Fault::Rejected, "wait for a quiet source",
-                           "its regions still change; :force pauses it and goes on",
-                           "not-quiet");
+                           "its regions still change; :force pauses it and goes on", "not-quiet");
         Result<void> paused = co_await run.pause(rung);
         if (!paused) co_return paused;
     }

@@ -1,4 +1,5 @@
-// reserve: the destination's agent keeps memory for the job, so that a second migration cannot take it.
+// reserve: the destination's agent keeps memory for the job, so that a second migration cannot take
+// it.
 #include "controller/steps/step.hpp"
 
 namespace godwit::controller {

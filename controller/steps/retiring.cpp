@@ -1,8 +1,8 @@
 // retiring: the source goes as the request says, the destination becomes a VM like any other, and
 // nothing owned by the job is left. What cannot be done now is recorded and done later.
-#include <algorithm>
-
 #include "controller/steps/drain.hpp"
+
+#include <algorithm>
 
 namespace godwit::controller {
 

@@ -1,5 +1,5 @@
-// steering: the flip. One PUT; every session that exists at that moment stays with the source. Undone
-// by the flip back, which drains the destination and never kills it.
+// steering: the flip. One PUT; every session that exists at that moment stays with the source.
+// Undone by the flip back, which drains the destination and never kills it.
 #include "controller/steps/drain.hpp"
 
 namespace godwit::controller {

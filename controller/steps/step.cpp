@@ -4,19 +4,32 @@ namespace godwit::controller {
 
 const Step& step_of(Phase phase) {
     switch (phase) {
-        case Phase::accepted: return kAccepted;
-        case Phase::preflight: return kPreflight;
-        case Phase::reserve: return kReserve;
-        case Phase::hosting: return kHosting;
-        case Phase::destination: return kDestination;
-        case Phase::copying: return kCopying;
-        case Phase::steering: return kSteering;
-        case Phase::draining: return kDraining;
-        case Phase::commit: return kCommit;
-        case Phase::handover: return kHandover;
-        case Phase::quiescing: return kQuiescing;
-        case Phase::patching: return kPatching;
-        case Phase::retiring: return kRetiring;
+        case Phase::accepted:
+            return kAccepted;
+        case Phase::preflight:
+            return kPreflight;
+        case Phase::reserve:
+            return kReserve;
+        case Phase::hosting:
+            return kHosting;
+        case Phase::destination:
+            return kDestination;
+        case Phase::copying:
+            return kCopying;
+        case Phase::steering:
+            return kSteering;
+        case Phase::draining:
+            return kDraining;
+        case Phase::commit:
+            return kCommit;
+        case Phase::handover:
+            return kHandover;
+        case Phase::quiescing:
+            return kQuiescing;
+        case Phase::patching:
+            return kPatching;
+        case Phase::retiring:
+            return kRetiring;
     }
     std::abort();
 }

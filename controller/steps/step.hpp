@@ -3,16 +3,16 @@
 // repeated. The engine writes the intent before `apply` and the outcome after it.
 #pragma once
 
-#include <chrono>
-#include <memory>
-#include <string>
-
 #include "lib/clock.hpp"
 #include "lib/task.hpp"
 
 #include "controller/clients/devices.hpp"
 #include "controller/machine/bell.hpp"
 #include "controller/machine/journal.hpp"
+
+#include <chrono>
+#include <memory>
+#include <string>
 
 namespace godwit::controller {
 
@@ -63,9 +63,10 @@ using StepFunction = Task<void> (*)(JobRun&);
 using Observation = Task<bool> (*)(JobRun&);
 
 struct Step {
-    StepFunction precheck = nullptr;  // reads only, before the intent; may move the job to another phase
+    StepFunction precheck =
+        nullptr;  // reads only, before the intent; may move the job to another phase
     StepFunction apply = nullptr;
-    Observation observe = nullptr;    // absent: `apply` itself begins by looking
+    Observation observe = nullptr;  // absent: `apply` itself begins by looking
     StepFunction compensate = nullptr;
 };
 

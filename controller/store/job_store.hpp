@@ -3,14 +3,14 @@
 // after each write.
 #pragma once
 
+#include "lib/error.hpp"
+
+#include "controller/machine/migration.hpp"
+
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include "lib/error.hpp"
-
-#include "controller/machine/migration.hpp"
 
 namespace godwit::controller {
 
@@ -36,8 +36,8 @@ struct Sweep {
 struct Change {
     Migration job;  // as it shall be; job.version is one more than what is stored
     StepEntry entry;
-    bool crosses_commit = false;  // refused with `cancel-requested` when a cancel came first
-    bool moves_vm = false;        // the VM's host becomes job.destination
+    bool crosses_commit = false;      // refused with `cancel-requested` when a cancel came first
+    bool moves_vm = false;            // the VM's host becomes job.destination
     std::vector<std::string> sweeps;  // parts left over
 };
 
@@ -55,7 +55,7 @@ struct Admission {
 struct StoredEvent {
     std::uint64_t sequence = 0;
     std::string job;
-    std::string text;  // a protocol::Job
+    std::string text;   // a protocol::Job
     bool last = false;  // the job is done with this one
 };
 

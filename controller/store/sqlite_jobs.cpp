@@ -8,7 +8,9 @@ namespace godwit::controller {
 
 namespace {
 
-std::unexpected<Error> passed_on(Error error) { return std::unexpected(std::move(error)); }
+std::unexpected<Error> passed_on(Error error) {
+    return std::unexpected(std::move(error));
+}
 
 std::unexpected<Error> unknown_job(const std::string& id) {
     return fail(Fault::Missing, "job " + id, "there is no such job", "unknown-job");
@@ -30,7 +32,9 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const std::string& file, 
     return std::unique_ptr<SqliteStore>(new SqliteStore(std::move(*database), clock));
 }
 
-std::string SqliteStore::now() const { return rfc3339(clock_.now()); }
+std::string SqliteStore::now() const {
+    return rfc3339(clock_.now());
+}
 
 Result<std::uint64_t> SqliteStore::raise_token(std::uint64_t at_least) {
     std::uint64_t token = 0;
@@ -56,8 +60,10 @@ Result<void> SqliteStore::check_token(std::uint64_t token) {
     if (!rows) return passed_on(std::move(rows).error());
     if (!rows->empty() && rows->at(0).at(0).text() == std::to_string(token)) return {};
     return fail(Fault::Conflict, "write a job",
-                "token " + std::to_string(token) + " is not the store's newest: another controller "
-                "has taken over", "stale-epoch");
+                "token " + std::to_string(token) +
+                    " is not the store's newest: another controller "
+                    "has taken over",
+                "stale-epoch");
 }
 
 // Step row, event row and sweeps of a record that has just been written.
@@ -88,8 +94,10 @@ Result<std::optional<Admission>> SqliteStore::replay(const RequestKey& key) {
     if (rows->empty()) return std::nullopt;
     if (rows->at(0).at(0).text() != key.fingerprint)
         return fail(Fault::Rejected, "take the request",
-                    "Idempotency-Key \"" + key.key + "\" was used with another body; "
-                    "use a new key for a new request", "idempotency-key-reused");
+                    "Idempotency-Key \"" + key.key +
+                        "\" was used with another body; "
+                        "use a new key for a new request",
+                    "idempotency-key-reused");
     Result<Migration> job = one_job(rows->at(0).at(1).text());
     if (!job) return passed_on(std::move(job).error());
     return Admission{std::move(*job), true};
@@ -154,12 +162,13 @@ Result<Flags> SqliteStore::write(std::uint64_t token, const Change& change) {
              job.version - 1});
         if (!row) return passed_on(std::move(row).error());
         if (*row != 1)
-            return fail(Fault::Conflict, "write job " + job.id,
-                        "version " + std::to_string(job.version) + " does not follow the stored one",
-                        "job-moved");
+            return fail(
+                Fault::Conflict, "write job " + job.id,
+                "version " + std::to_string(job.version) + " does not follow the stored one",
+                "job-moved");
         if (change.moves_vm) {
-            auto moved = database_.run("UPDATE vms SET host = ? WHERE id = ?",
-                                       {job.destination, job.vm});
+            auto moved =
+                database_.run("UPDATE vms SET host = ? WHERE id = ?", {job.destination, job.vm});
             if (!moved) return passed_on(std::move(moved).error());
         }
         return append(token, change, seen);
@@ -204,11 +213,13 @@ Result<Migration> SqliteStore::one_job(const std::string& id) {
     return parse_job(rows->at(0).at(0).text());
 }
 
-Result<Migration> SqliteStore::job(const std::string& id) { return one_job(id); }
+Result<Migration> SqliteStore::job(const std::string& id) {
+    return one_job(id);
+}
 
 Result<Flags> SqliteStore::flags(const std::string& id) {
-    Result<sqlite::Rows> rows = database_.query(
-        "SELECT cancel_requested, force_requested FROM jobs WHERE id = ?", {id});
+    Result<sqlite::Rows> rows =
+        database_.query("SELECT cancel_requested, force_requested FROM jobs WHERE id = ?", {id});
     if (!rows) return passed_on(std::move(rows).error());
     if (rows->empty()) return unknown_job(id);
     return Flags{rows->at(0).at(0).integer() != 0, rows->at(0).at(1).integer() != 0};
@@ -270,7 +281,8 @@ Result<std::vector<StoredEvent>> SqliteStore::events_after(const std::string& jo
 }
 
 Result<std::uint64_t> SqliteStore::last_event() {
-    Result<sqlite::Rows> rows = database_.query("SELECT coalesce(max(sequence), 0) FROM job_events");
+    Result<sqlite::Rows> rows =
+        database_.query("SELECT coalesce(max(sequence), 0) FROM job_events");
     if (!rows) return passed_on(std::move(rows).error());
     return static_cast<std::uint64_t>(rows->at(0).at(0).integer());
 }
@@ -278,7 +290,8 @@ Result<std::uint64_t> SqliteStore::last_event() {
 Result<std::vector<protocol::StepRow>> SqliteStore::steps(const std::string& job) {
     Result<sqlite::Rows> rows = database_.query(
         "SELECT sequence, phase, what, at, attempt, token, detail FROM job_steps "
-        "WHERE job = ? ORDER BY sequence", {job});
+        "WHERE job = ? ORDER BY sequence",
+        {job});
     if (!rows) return passed_on(std::move(rows).error());
     std::vector<protocol::StepRow> steps;
     for (const sqlite::Row& row : *rows)

@@ -8,7 +8,9 @@ namespace godwit::controller {
 
 namespace {
 
-std::unexpected<Error> passed_on(Error error) { return std::unexpected(std::move(error)); }
+std::unexpected<Error> passed_on(Error error) {
+    return std::unexpected(std::move(error));
+}
 
 Result<void> only_effect(Result<std::int64_t> changed) {
     if (!changed) return passed_on(std::move(changed).error());
@@ -117,30 +119,33 @@ Result<std::string> SqliteStore::secret() {
     return rows->at(0).at(0).text();
 }
 
-Result<std::string> SqliteStore::add_token(const std::string& sha256, const std::string& principal,
-                                           const std::string& role) {
-    const std::string id = new_id("t-", clock_.now());
+Result<protocol::Token> SqliteStore::add_token(const std::string& sha256,
+                                               const std::string& principal,
+                                               const std::string& role) {
+    protocol::Token made{new_id("t-", clock_.now()), principal, role, now(), std::nullopt};
     auto row = database_.run(
         "INSERT INTO tokens (id, sha256, principal, role, created_at) VALUES (?, ?, ?, ?, ?)",
-        {id, sha256, principal, role, now()});
+        {made.id, sha256, principal, role, made.created_at});
     if (!row) return passed_on(std::move(row).error());
-    return id;
+    return made;
 }
 
 Result<void> SqliteStore::remove_token(const std::string& id) {
     auto row = database_.run("DELETE FROM tokens WHERE id = ?", {id});
     if (!row) return passed_on(std::move(row).error());
-    if (*row == 0) return fail(Fault::Missing, "token " + id, "there is no such token", "unknown-token");
+    if (*row == 0)
+        return fail(Fault::Missing, "token " + id, "there is no such token", "unknown-token");
     return {};
 }
 
-Result<std::vector<TokenRow>> SqliteStore::tokens() {
+Result<std::vector<protocol::Token>> SqliteStore::tokens() {
     Result<sqlite::Rows> rows =
         database_.query("SELECT id, principal, role, created_at FROM tokens ORDER BY id");
     if (!rows) return passed_on(std::move(rows).error());
-    std::vector<TokenRow> tokens;
+    std::vector<protocol::Token> tokens;
     for (const sqlite::Row& row : *rows)
-        tokens.push_back({row.at(0).text(), row.at(1).text(), row.at(2).text(), row.at(3).text()});
+        tokens.push_back(
+            {row.at(0).text(), row.at(1).text(), row.at(2).text(), row.at(3).text(), std::nullopt});
     return tokens;
 }
 
@@ -152,22 +157,24 @@ Result<http::Identity> SqliteStore::identify(const std::string& sha256) {
     return http::Identity{rows->at(0).at(0).text(), rows->at(0).at(1).text()};
 }
 
-Result<void> SqliteStore::audit(const AuditRow& row) {
+Result<void> SqliteStore::audit(const protocol::AuditEntry& row) {
     return only_effect(database_.run(
         "INSERT INTO audit (at, principal, role, peer, method, path, status) "
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
         {now(), row.principal, row.role, row.peer, row.method, row.path, row.status}));
 }
 
-Result<std::vector<AuditRow>> SqliteStore::audit_rows(int limit) {
+Result<std::vector<protocol::AuditEntry>> SqliteStore::audit_rows(int limit) {
     Result<sqlite::Rows> rows = database_.query(
-        "SELECT principal, role, peer, method, path, status FROM audit "
-        "ORDER BY sequence DESC LIMIT ?", {limit});
+        "SELECT at, principal, role, peer, method, path, status FROM audit "
+        "ORDER BY sequence DESC LIMIT ?",
+        {limit});
     if (!rows) return passed_on(std::move(rows).error());
-    std::vector<AuditRow> found;
+    std::vector<protocol::AuditEntry> found;
     for (const sqlite::Row& row : *rows)
         found.push_back({row.at(0).text(), row.at(1).text(), row.at(2).text(), row.at(3).text(),
-                         row.at(4).text(), static_cast<int>(row.at(5).integer())});
+                         row.at(4).text(), row.at(5).text(),
+                         static_cast<int>(row.at(6).integer())});
     return found;
 }
 

@@ -1,17 +1,17 @@
 // The controller's SQLite file: jobs for the engine, VMs, tokens and the audit trail for the API.
 #pragma once
 
-#include <map>
-#include <memory>
-#include <optional>
-#include <string>
-#include <vector>
-
 #include "lib/clock.hpp"
 #include "lib/http/server.hpp"
 #include "lib/store/sqlite.hpp"
 
 #include "controller/store/job_store.hpp"
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
 namespace godwit::controller {
 
@@ -19,15 +19,6 @@ struct VmRow {
     std::string id, host, method;
     std::map<std::string, std::string> labels;
     std::optional<protocol::VmSpec> spec;  // as the agent told last
-};
-
-struct TokenRow {
-    std::string id, principal, role, created_at;
-};
-
-struct AuditRow {
-    std::string principal, role, peer, method, path;
-    int status = 0;
 };
 
 struct JobFilter {
@@ -57,6 +48,8 @@ public:
     Result<void> sweep_done(std::int64_t id) override;
     Result<void> sweep_failed(std::int64_t id, const std::string& error) override;
 
+    // The job this key made before, if any. Rejected idempotency-key-reused for other words.
+    Result<std::optional<Admission>> replay(const RequestKey& key);
     Result<std::vector<Migration>> jobs(const JobFilter& filter);
     Result<std::optional<std::string>> active_job(const std::string& vm);
     Result<std::map<std::string, std::int64_t>> job_counts();  // by state
@@ -71,13 +64,13 @@ public:
 
     // A random secret made once, for page tokens.
     Result<std::string> secret();
-    Result<std::string> add_token(const std::string& sha256, const std::string& principal,
-                                  const std::string& role);
+    Result<protocol::Token> add_token(const std::string& sha256, const std::string& principal,
+                                      const std::string& role);
     Result<void> remove_token(const std::string& id);
-    Result<std::vector<TokenRow>> tokens();
+    Result<std::vector<protocol::Token>> tokens();
     Result<http::Identity> identify(const std::string& sha256);  // empty when nobody
-    Result<void> audit(const AuditRow& row);
-    Result<std::vector<AuditRow>> audit_rows(int limit);
+    Result<void> audit(const protocol::AuditEntry& entry);       // `at` is set here
+    Result<std::vector<protocol::AuditEntry>> audit_rows(int limit);
 
 private:
     SqliteStore(sqlite::Database database, Clock& clock)
@@ -87,7 +80,6 @@ private:
     Result<void> check_token(std::uint64_t token);
     Result<void> append(std::uint64_t token, const Change& change, Flags flags);
     Result<Migration> one_job(const std::string& id);
-    Result<std::optional<Admission>> replay(const RequestKey& key);
     Result<std::vector<Migration>> read_jobs(std::string_view sql,
                                              const std::vector<sqlite::Value>& values);
 

@@ -20,13 +20,15 @@ struct SlugStatus {
 // Slugs whose status differs from the one their fault gives.
 constexpr std::array kStatuses = {
     SlugStatus{"malformed-json", 400},        SlugStatus{"malformed-request", 400},
-    SlugStatus{"idempotency-key-missing", 400}, SlugStatus{"unauthenticated", 401},
+    SlugStatus{"missing-idempotency-key", 400}, SlugStatus{"unauthenticated", 401},
     SlugStatus{"forbidden", 403},             SlugStatus{"unknown-path", 404},
     SlugStatus{"method-not-allowed", 405},    SlugStatus{"request-timeout", 408},
     SlugStatus{"stale-epoch", 409},           SlugStatus{"no-memory", 409},
     SlugStatus{"body-too-large", 413},        SlugStatus{"unsupported-media-type", 415},
     SlugStatus{"invalid-document", 422},      SlugStatus{"idempotency-key-reused", 422},
-    SlugStatus{"headers-too-large", 431},     SlugStatus{"too-many-requests", 429},
+    SlugStatus{"unknown-host", 422},          SlugStatus{"same-host", 422},
+    SlugStatus{"unsupported-steering", 422},  SlugStatus{"unsupported-strategy", 422},
+    SlugStatus{"unknown-vm-at-host", 422},    SlugStatus{"headers-too-large", 431},     SlugStatus{"too-many-requests", 429},
     SlugStatus{"internal-error", 500},        SlugStatus{"qemu-failed", 502},
     SlugStatus{"peer-unreachable", 502},      SlugStatus{"not-ready", 503},
     SlugStatus{"too-many-connections", 503},
