@@ -23,9 +23,11 @@ struct steer_facts {
     uint8_t session, session_owner; /* enum steer_record */
     uint8_t handshake, handshake_owner;
     uint8_t chance, chance_owner;
+    uint8_t refuses;          /* RST of who has no socket: without ACK, or for a segment without one */
+    uint8_t doubted;          /* session: only a bare ACK or a crossed RST speaks for it */
     uint8_t restarts;         /* the VM's own SYN or SYN-ACK, and not the one the session began with */
     uint8_t proves_handshake; /* ACK of exactly the noted SYN-ACK */
-    uint8_t repeats_handshake; /* the VM acknowledges no more than its SYN-ACK did */
+    uint8_t proves_nothing;   /* the VM acknowledges no more than its SYN-ACK did, or something else */
     uint8_t ends_handshake;   /* RST with the numbers of this very handshake */
 };
 
@@ -199,13 +201,18 @@ STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts 
     case STEER_RST:
         if (given)
             return steer_allowed(f, f->handshake && !f->ends_handshake ? STEER_KEEP : STEER_FORGET, why);
-        if (!draining)
-            return steer_allowed(f, STEER_KEEP, STEER_WHY_OPENED);
+        if (!is_authority)
+            return steer_fenced(STEER_WHY_FENCED);
+        // It aborts what it holds: an entry is made and closed at once, so that the peer's late segments
+        // do not reach a copy of the socket.
+        if (!f->refuses)
+            return steer_allowed(f, f->steer & (STEER_DRAINING | STEER_HOSTING) ? STEER_PIN : STEER_KEEP,
+                                 STEER_WHY_OPENED);
         // The original does not know it. Before the peer hears so, the other one is asked.
-        return is_authority ? steer_verdict(STEER_DROP, !f->sender, STEER_CHANCE, STEER_WHY_RST_WITHHELD)
-                            : steer_fenced(STEER_WHY_FENCED);
+        return draining ? steer_verdict(STEER_DROP, !f->sender, STEER_CHANCE, STEER_WHY_RST_WITHHELD)
+                        : steer_allowed(f, STEER_KEEP, STEER_WHY_OPENED);
     }
-    if (f->repeats_handshake)
+    if (given && f->proves_nothing)
         return steer_allowed(f, STEER_KEEP, why);
     // Anything else says that the VM holds the session, and who is no clone is right about that.
     if (given)
@@ -219,6 +226,9 @@ STEER_INLINE struct steer_verdict steer_decide_out(const struct steer_facts *f)
     // A VM that begins again has no socket for the session any more, however it lost it.
     if (f->session && is_mine && f->restarts)
         return steer_allowed(f, f->kind == STEER_SYN ? STEER_REPIN : STEER_RESTART, STEER_WHY_REOPENED);
+    bool disowns = f->doubted && f->refuses && steer_is_draining(f->steer);
+    if (f->session == STEER_PRESENT && is_mine && disowns && f->sender == steer_authority(f->steer))
+        return steer_verdict(STEER_DROP, !f->sender, STEER_DISOWN, STEER_WHY_RST_WITHHELD);
     bool reopens = f->session == STEER_CLOSED && f->kind == STEER_SYN;
     if (f->session && !reopens)
         return is_mine ? steer_allowed(f, STEER_KEEP, STEER_WHY_SESSION) : steer_fenced(STEER_WHY_FENCED);

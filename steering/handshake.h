@@ -82,9 +82,10 @@ STEER_COLD uint32_t steer_handshake_forget(struct steer_plane *plane, enum steer
     return steer_handshake_free(plane, slot, meta, STEER_EMPTY) ? 1 : 0;
 }
 
-// The VM has sent its SYN-ACK: remember the number that proves that the peer has seen it.
+// The VM has sent its SYN-ACK: remember the number that proves that the peer has seen it, and which SYN the
+// VM means by it.
 STEER_COLD uint32_t steer_handshake_note(struct steer_plane *plane, enum steer_table table,
-                                         const struct steer_key *key, uint32_t syn_ack_seq)
+                                         const struct steer_key *key, uint32_t seq, uint32_t ack)
 {
     struct steer_newcomer found;
     uint32_t meta;
@@ -95,7 +96,8 @@ STEER_COLD uint32_t steer_handshake_note(struct steer_plane *plane, enum steer_t
     struct steer_slot *slot = line ? steer_line_find(line, key, steer_is_v6_table(table), &meta) : NULL;
     if (!slot)
         return 0;
-    steer_store32(&slot->vm_edge, syn_ack_seq);
+    steer_store32(&slot->vm_edge, seq);
+    steer_store32(&slot->peer_edge, ack);
     if (!(meta & STEER_META_NOTED)) /* a CAS lost to an eviction: nothing to note any more */
         steer_cas32(&slot->meta, meta, meta | STEER_META_NOTED);
     return 1;

@@ -94,6 +94,8 @@ STEER_INLINE uint32_t steer_meta_from_vm(struct steer_slot *slot, uint32_t meta,
     // two only the peer can tell, by saying more. Until then the entry is kept, but not for hours.
     if (meta & STEER_META_RESET)
         meta = (meta & ~(uint32_t)STEER_META_RESET) | STEER_META_DOUBTED;
+    if (meta & STEER_META_DOUBTED && !(meta & STEER_META_FIN_VM))
+        steer_store32(&slot->vm_edge, p->seq);
     if (p->tcp_flags & WIRE_TCP_FIN && !(meta & STEER_META_FIN_VM)) {
         steer_store32(&slot->vm_edge, p->seq + p->length - 1);
         meta |= STEER_META_FIN_VM;
@@ -109,7 +111,9 @@ STEER_INLINE uint32_t steer_meta_from_peer(struct steer_slot *slot, uint32_t met
 {
     if (p->kind == STEER_RST)
         return steer_rst_plausible(slot, meta, p) ? meta | STEER_META_RESET : meta;
-    meta = (meta | STEER_META_HEARD_PEER) & ~(uint32_t)STEER_META_DOUBTED;
+    meta |= STEER_META_HEARD_PEER;
+    if (p->ack - slot->vm_edge + STEER_WINDOW <= 2u * STEER_WINDOW) /* of this very connection */
+        meta &= ~(uint32_t)STEER_META_DOUBTED;
     if (p->tcp_flags & WIRE_TCP_FIN && steer_fin_plausible(slot, meta, p)) {
         steer_store32(&slot->peer_edge, p->seq + p->length - 1);
         meta |= STEER_META_FIN_PEER;

@@ -88,6 +88,31 @@ STEER_INLINE bool steer_rst_ends_handshake(const struct steer_newcomer *handshak
     return handshake->meta & STEER_META_NOTED && p->seq == handshake->vm_edge + 1;
 }
 
+// Is this segment of the connection that the handshake record is about? A SYN forged for somebody's ports
+// makes a record too, and without this look it would lead the client's own segments astray.
+STEER_INLINE bool steer_handshake_fits(const struct steer_newcomer *handshake, const struct steer_packet *p)
+{
+    bool acks = (p->tcp_flags & WIRE_TCP_ACK) != 0;
+    bool noted = (handshake->meta & STEER_META_NOTED) != 0;
+    if (p->kind != STEER_SEGMENT && (p->kind != STEER_RST || !p->from_backend))
+        return true;
+    if (p->from_backend)
+        return acks ? p->ack - handshake->peer_edge < STEER_WINDOW
+                    : noted && p->seq - handshake->vm_edge < STEER_WINDOW;
+    return p->seq + 1 - handshake->peer_edge <= STEER_WINDOW &&
+           !(acks && noted && p->ack - handshake->vm_edge > STEER_WINDOW);
+}
+
+// The same for a second chance: the refusal was about a segment with this acknowledgement (a RST takes its
+// number from there, RFC 9293 section 3.5.2), so that a refused forgery does not lead the client astray.
+STEER_INLINE bool steer_chance_fits(const struct steer_newcomer *chance, const struct steer_packet *p)
+{
+    if (p->kind < STEER_SYN || p->kind > STEER_SEGMENT || p->kind == STEER_SYN)
+        return true;
+    uint32_t number = p->from_backend ? p->seq : p->ack;
+    return number - chance->vm_edge + STEER_WINDOW <= 2u * STEER_WINDOW;
+}
+
 // No session: is there a handshake, or a second chance?
 STEER_COLD uint32_t steer_look_for_newcomer(struct steer_plane *plane, struct steer_case *c,
                                             const struct steer_packet *p)
@@ -98,16 +123,24 @@ STEER_COLD uint32_t steer_look_for_newcomer(struct steer_plane *plane, struct st
                          &c->handshake);
     steer_handshake_find(plane, steer_table_of(STEER_CHANCES4, c->wide), &c->key, c->handshake_timeout,
                          &c->chance);
-    c->facts.chance = c->chance.meta ? STEER_PRESENT : STEER_ABSENT;
+    c->facts.chance = c->chance.meta && steer_chance_fits(&c->chance, p) ? STEER_PRESENT : STEER_ABSENT;
     c->facts.chance_owner = (uint8_t)steer_meta_owner(c->chance.meta);
-    c->facts.handshake = c->handshake.meta ? STEER_PRESENT : STEER_ABSENT;
+    bool fits = c->handshake.meta && steer_handshake_fits(&c->handshake, p);
+    c->facts.handshake = fits ? STEER_PRESENT : STEER_ABSENT;
     c->facts.handshake_owner = (uint8_t)steer_meta_owner(c->handshake.meta);
     c->facts.proves_handshake = p->kind == STEER_SEGMENT && c->handshake.meta & STEER_META_NOTED &&
                                 p->tcp_flags & WIRE_TCP_ACK && p->ack == c->handshake.vm_edge + 1;
     // A half-open VM answers any segment that does not fit with such an ACK: if that pinned, one forged SYN
     // and one forged ACK would make an entry.
-    c->facts.repeats_handshake = p->from_backend && p->kind == STEER_SEGMENT && p->length == 0 &&
-                                 c->handshake.meta & STEER_META_NOTED && p->ack == c->handshake.peer_edge;
+    // When the VM was given a SYN and holds another socket on these ports, its challenge must reach the
+    // client, whose RST then clears the way (RFC 9293 section 3.5.1).
+    bool bare_ack = p->from_backend && p->kind == STEER_SEGMENT && p->length == 0;
+    bool repeats = bare_ack && c->handshake.meta && p->ack == c->handshake.peer_edge;
+    bool challenges = bare_ack && c->handshake.meta && !fits &&
+                      c->facts.handshake_owner == c->facts.sender;
+    if (challenges)
+        c->facts.handshake = STEER_PRESENT;
+    c->facts.proves_nothing = repeats || challenges;
     c->facts.ends_handshake = p->kind == STEER_RST && steer_rst_ends_handshake(&c->handshake, p);
     return 0;
 }
@@ -136,6 +169,9 @@ STEER_INLINE void steer_remember_session(struct steer_plane *plane, struct steer
     // An acknowledgement in either direction says that both ends have spoken.
     if (p->tcp_flags & WIRE_TCP_ACK)
         fresh.state |= STEER_META_HEARD_VM | STEER_META_HEARD_PEER;
+    // A bare ACK that answers nothing we remember may be the last word of a half-open socket.
+    if (v->why == STEER_WHY_OPENED && p->kind == STEER_SEGMENT && p->length == 0)
+        fresh.state |= STEER_META_DOUBTED;
     fresh.vm_edge = from_vm ? p->seq : p->ack;
     fresh.peer_edge = from_vm ? p->ack : p->seq;
     uint32_t result = steer_session_pin(plane, table, &c->key, &fresh);
@@ -165,6 +201,8 @@ STEER_INLINE void steer_remember_newcomer(struct steer_plane *plane, struct stee
         fresh.vm_edge = p->seq;
         fresh.peer_edge = p->ack;
     }
+    if (p->from_backend && p->kind == STEER_RST)
+        fresh.vm_edge = p->seq;
     uint32_t given = steer_handshake_give(plane, steer_table_of(table_v4, c->wide), &c->key, &fresh,
                                           c->handshake_timeout);
     if (given && v->action == STEER_FORWARD)
@@ -175,7 +213,7 @@ STEER_INLINE void steer_note_syn_ack(struct steer_plane *plane, struct steer_cas
                                      const struct steer_packet *p, struct steer_verdict *v)
 {
     if (c->handshake.meta)
-        steer_handshake_note(plane, steer_table_of(STEER_HANDSHAKES4, c->wide), &c->key, p->seq);
+        steer_handshake_note(plane, steer_table_of(STEER_HANDSHAKES4, c->wide), &c->key, p->seq, p->ack);
     else if (!c->chance.meta)
         steer_remember_newcomer(plane, c, p, v, STEER_HANDSHAKES4);
 }
@@ -185,7 +223,8 @@ STEER_COLD uint32_t steer_remember(struct steer_plane *plane, struct steer_case 
 {
     if (!plane || !c || !p || !v)
         return 0;
-    if (v->memory == STEER_REOPEN || v->memory == STEER_REPIN || v->memory == STEER_RESTART)
+    if (v->memory == STEER_REOPEN || v->memory == STEER_REPIN || v->memory == STEER_RESTART ||
+        v->memory == STEER_DISOWN)
         steer_session_forget(plane, steer_table_of(STEER_SESSIONS4, c->wide), &c->key, c->session_meta);
     switch (v->memory) {
     case STEER_PIN:
@@ -196,7 +235,10 @@ STEER_COLD uint32_t steer_remember(struct steer_plane *plane, struct steer_case 
     case STEER_REOPEN:
         steer_remember_newcomer(plane, c, p, v, STEER_HANDSHAKES4);
         break;
+    case STEER_DISOWN:
     case STEER_CHANCE:
+        if (c->chance.meta) /* about something else */
+            steer_handshake_forget(plane, steer_table_of(STEER_CHANCES4, c->wide), &c->key, c->chance.meta);
         steer_remember_newcomer(plane, c, p, v, STEER_CHANCES4);
         break;
     case STEER_RESTART:
@@ -251,9 +293,12 @@ STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struc
     if (steer_kind_has_session(p->kind)) {
         steer_key_of(&c->key, p, address_id);
         session = steer_find(plane, table, &c->key, &c->session_meta);
+        // RFC 9293 section 3.10.7.1; who aborts a connection sends RST with ACK and its own number.
+        c->facts.refuses = p->kind == STEER_RST && (!(p->tcp_flags & WIRE_TCP_ACK) || p->seq == 0);
         if (session) {
             c->facts.session = steer_session_record(c->session_meta);
             c->facts.session_owner = (uint8_t)steer_meta_owner(c->session_meta);
+            c->facts.doubted = (c->session_meta & STEER_META_DOUBTED) != 0;
             if (p->tcp_flags & WIRE_TCP_SYN)
                 c->facts.restarts = steer_session_restarts(session, c->session_meta, p);
         } else {

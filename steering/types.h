@@ -236,6 +236,7 @@ enum steer_memory {
     STEER_REPIN,     /* drop the closed session, then PIN */
     STEER_RESTART,   /* drop the session the VM has replaced, then NOTE the new handshake */
     STEER_NOTE,      /* remember the SYN-ACK's sequence number in the handshake */
+    STEER_DISOWN,    /* drop a doubted session, then CHANCE */
     STEER_CHANCE,    /* remember that `slot` gets the next try */
     STEER_FORGET     /* handshake and second chance are over */
 };

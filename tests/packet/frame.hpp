@@ -56,7 +56,9 @@ struct Tcp {
     Bytes data(std::string_view text, std::uint32_t offset = 0) const;
     Bytes fin(std::uint32_t offset = 0, std::uint32_t peer_offset = 0) const;
     Bytes fin_acked(std::uint32_t offset = 1, std::uint32_t peer_offset = 1) const;
-    Bytes rst(std::uint32_t offset = 0) const;  // seq = isn + 1 + offset, acknowledges
+    Bytes rst(std::uint32_t offset = 0) const;  // aborts: seq = isn + 1 + offset, acknowledges
+    // "I know no such connection", as RFC 9293 3.10.7.1 answers a segment that acknowledged isn + 1.
+    Bytes refusal() const { return segment({0x04, isn + 1, 0, {}}); }
 };
 Tcp tcp(std::string_view client, std::string_view vm);
 

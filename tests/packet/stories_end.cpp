@@ -378,7 +378,7 @@ TYPED_TEST(EveryPlane, RollbackDoesNotMakeTheCloneAnAuthority) {
         this->plane.steer(flipped(kDestination, kSource));
         EXPECT_TRUE(went_to(this->from_client(client.data("old")), kSourcePort, "previous"));
         EXPECT_TRUE(dropped(this->from_destination(client.reply().data("copied")), "fenced"));
-        EXPECT_TRUE(dropped(this->from_source(client.reply().rst()), "rst-withheld"));
+        EXPECT_TRUE(dropped(this->from_source(client.reply().refusal()), "rst-withheld"));
         EXPECT_TRUE(went_to(this->from_client(client.data("old")), kDestinationPort, "second-chance"));
         EXPECT_TRUE(passed(this->from_destination(client.reply().data("mine")), "second-chance"));
         EXPECT_EQ(this->plane.pinned_to(client), kDestination);

@@ -114,7 +114,7 @@ TYPED_TEST(EveryPlane, RefusalByTheSourceIsWithheldAndTheDestinationIsAsked) {
     for (const Tcp& client : both_families()) {
         this->plane.steer(flipped(kSource, kDestination));
         EXPECT_TRUE(went_to(this->from_client(client.data("whose?")), kSourcePort, "previous"));
-        EXPECT_TRUE(dropped(this->from_source(client.reply().rst()), "rst-withheld"));
+        EXPECT_TRUE(dropped(this->from_source(client.reply().refusal()), "rst-withheld"));
         EXPECT_TRUE(went_to(this->from_client(client.data("whose?")), kDestinationPort, "second-chance"));
         EXPECT_TRUE(passed(this->from_destination(client.reply().data("mine")), "second-chance"));
         EXPECT_EQ(this->plane.pinned_to(client), kDestination);
@@ -122,11 +122,37 @@ TYPED_TEST(EveryPlane, RefusalByTheSourceIsWithheldAndTheDestinationIsAsked) {
     }
 }
 
+TYPED_TEST(EveryPlane, RefusedForgeryGivesNoChanceToTheClientsOwnSegments) {
+    for (const Tcp& client : both_families()) {
+        this->plane.steer(flipped(kSource, kDestination));
+        this->from_client(client.ack_of(0x70000000));
+        EXPECT_TRUE(dropped(this->from_source(client.reply().segment({0x04, 0x70000000, 0, {}})), "rst-withheld"));
+        EXPECT_TRUE(went_to(this->from_client(client.data("mine")), kSourcePort, "previous"));
+        EXPECT_TRUE(dropped(this->from_source(client.reply().refusal()), "rst-withheld")) << "and this one counts";
+        EXPECT_TRUE(went_to(this->from_client(client.data("mine")), kDestinationPort, "second-chance"));
+        EXPECT_TRUE(passed(this->from_destination(client.reply().rst()), "second-chance"));
+    }
+}
+
+// A session that the switch does not know, and the source aborts it: no second chance, or the peer's next
+// segment would find the clone's copy of the socket.
+TYPED_TEST(EveryPlane, AbortByTheSourceIsNoRefusal) {
+    for (const Tcp& client : both_families()) {
+        this->plane.steer(flipped(kSource, kDestination));
+        EXPECT_TRUE(passed(this->from_source(client.reply().rst()), "opened"));
+        EXPECT_EQ(this->plane.sessions(kSource), 0u);
+        this->plane.advance_s(60);
+        this->plane.sweep();
+        EXPECT_TRUE(went_to(this->from_client(client.data("late")), kSourcePort, "session"));
+        EXPECT_TRUE(passed(this->from_source(client.reply().refusal()), "session"));
+    }
+}
+
 TYPED_TEST(EveryPlane, WhenBothRefuseThePeerHearsIt) {
     for (const Tcp& client : both_families()) {
         this->plane.steer(flipped(kSource, kDestination));
         this->from_client(client.data("whose?"));
-        this->from_source(client.reply().rst());
+        this->from_source(client.reply().refusal());
         this->from_client(client.data("whose?"));
         EXPECT_TRUE(passed(this->from_destination(client.reply().rst()), "second-chance"));
         EXPECT_EQ(this->plane.handshakes(kDestination), 0u) << "the chance is used up";
@@ -137,7 +163,7 @@ TYPED_TEST(EveryPlane, SynAfterARefusalIsAnOrdinaryNewcomer) {
     for (const Tcp& client : both_families()) {
         this->plane.steer(flipped(kSource, kDestination));
         this->from_client(client.data("whose?"));
-        this->from_source(client.reply().rst());
+        this->from_source(client.reply().refusal());
         EXPECT_TRUE(went_to(this->from_client(client.syn()), kDestinationPort, "new-owner"));
         this->from_destination(client.reply().syn_ack());
         EXPECT_TRUE(went_to(this->from_client(client.ack()), kDestinationPort, "proven"));
@@ -168,9 +194,29 @@ TYPED_TEST(EveryPlane, AnswerToAForgedAckDoesNotEndTheHandshake) {
         this->from_destination(client.reply().syn_ack());
         this->from_client(client.ack_of(4711));
         Outcome refusal = this->from_destination(client.reply().segment({0x04, 4711, 0, {}}));
-        EXPECT_TRUE(passed(refusal, "handshake"));
+        EXPECT_TRUE(dropped(refusal, "fenced")) << "nobody who is honest waits for it";
         EXPECT_TRUE(went_to(this->from_client(client.ack()), kDestinationPort, "proven"));
         this->from_destination(client.reply().rst());
+    }
+}
+
+// The client comes again on ports of which the clone holds a copied socket: the clone's challenge and the
+// client's RST clear it away, and the next SYN is accepted.
+TYPED_TEST(EveryPlane, CopiedSocketInTheWayOfANewConnectionIsClearedByItsChallenge) {
+    for (const Tcp& client : both_families()) {
+        this->plane.steer(flipped(kSource, kDestination));
+        Tcp again = client.restarted(0x70000000);
+        this->from_client(again.syn());
+        EXPECT_TRUE(dropped(this->from_destination(client.reply().data("copied")), "fenced"));
+        EXPECT_TRUE(passed(this->from_destination(client.reply().ack()), "handshake")) << "the challenge";
+        Outcome clears = this->from_client(again.segment({0x04, client.isn + 1, 0, {}}));
+        EXPECT_TRUE(went_to(clears, kDestinationPort, "handshake"));
+        EXPECT_TRUE(went_to(this->from_client(again.syn()), kDestinationPort, "handshake"));
+        EXPECT_TRUE(passed(this->from_destination(again.reply().syn_ack()), "handshake"));
+        EXPECT_TRUE(went_to(this->from_client(again.ack()), kDestinationPort, "proven"));
+        this->from_destination(again.reply().rst());
+        this->plane.advance_s(4);
+        this->plane.sweep();
     }
 }
 

@@ -29,7 +29,7 @@ TYPED_TEST(EveryPlane, SpoofedAckFloodMakesNoEntriesAndLosesNoSession) {
     for (unsigned i = 0; i < 5000; ++i) {
         Tcp forged = forged_client(i, i & 1);
         EXPECT_TRUE(went_to(this->from_client(forged.ack()), kSourcePort, "previous"));
-        EXPECT_TRUE(dropped(this->from_source(forged.reply().rst()), "rst-withheld"));
+        EXPECT_TRUE(dropped(this->from_source(forged.reply().refusal()), "rst-withheld"));
     }
     EXPECT_EQ(this->plane.session_entries(), 1u);
     EXPECT_TRUE(went_to(this->from_client(client.data("a")), kSourcePort, "session"));
@@ -48,6 +48,37 @@ TYPED_TEST(EveryPlane, ForgedSynAndForgedAckTogetherMakeNoEntry) {
         EXPECT_EQ(this->plane.session_entries(), 1u);
         this->from_source(client.reply().rst());
         this->plane.advance_s(4);
+        this->plane.sweep();
+    }
+}
+
+// The source's record was lost, and somebody forges a SYN for exactly the client's ports.
+TYPED_TEST(EveryPlane, ForgedSynDoesNotLeadAClientAstray) {
+    for (const Tcp& client : both_families()) {
+        Tcp forged = client.restarted(0x70000000);
+        forged.peer_isn = 0x50000000;
+        this->plane.steer(flipped(kSource, kDestination));
+        this->from_client(forged.syn());
+        this->from_destination(forged.reply().syn_ack());
+        EXPECT_TRUE(went_to(this->from_client(client.data("mine")), kSourcePort, "previous"));
+        EXPECT_TRUE(passed(this->from_source(client.reply().fin_acked(0, 4)), "opened"));
+        EXPECT_EQ(this->plane.pinned_to(client), kSource);
+        this->from_source(client.reply().rst());
+        this->plane.steer(steady(kSource));
+        this->plane.advance_s(4);
+        this->plane.sweep();
+    }
+}
+
+TYPED_TEST(EveryPlane, RefusalOfSomethingElseIsNotTheRefusalOfAForgedSyn) {
+    for (const Tcp& client : both_families()) {
+        this->plane.steer(flipped(kSource, kDestination));
+        this->plane.steer(flipped(kDestination, kSource));
+        this->from_client(client.restarted(0x70000000).syn());
+        Outcome refusal = this->from_source(client.reply().segment({0x04, client.peer_isn + 1, 0, {}}));
+        EXPECT_TRUE(dropped(refusal, "rst-withheld"));
+        EXPECT_TRUE(went_to(this->from_client(client.data("mine")), kDestinationPort, "second-chance"));
+        this->plane.advance_s(31);
         this->plane.sweep();
     }
 }
@@ -82,7 +113,7 @@ TYPED_TEST(EveryPlane, HandshakeOfTheDestinationThatWasForgottenGetsASecondChanc
     this->from_destination(client.reply().syn_ack());
     for (unsigned i = 0; i < 4000; ++i) this->from_client(forged_client(i).syn());
     EXPECT_TRUE(went_to(this->from_client(client.ack()), kSourcePort, "previous"));
-    EXPECT_TRUE(dropped(this->from_source(client.reply().rst()), "rst-withheld"));
+    EXPECT_TRUE(dropped(this->from_source(client.reply().refusal()), "rst-withheld"));
     EXPECT_TRUE(went_to(this->from_client(client.data("hello")), kDestinationPort, "second-chance"));
     EXPECT_TRUE(passed(this->from_destination(client.reply().data("hello")), "second-chance"));
     EXPECT_EQ(this->plane.pinned_to(client), kDestination);
