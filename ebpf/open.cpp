@@ -38,8 +38,8 @@ int quiet(enum libbpf_print_level level, const char* format, va_list arguments) 
 }
 
 steer_geometry geometry(std::uint32_t home_lines) {
-    const std::uint32_t home = std::bit_ceil(std::max(home_lines, 8u));
-    return {home - 1, home / 8 - 1};
+    const std::uint32_t home = std::bit_ceil(std::max(home_lines, 1u));
+    return {home - 1, std::max(home / 8, 1u) - 1};
 }
 
 // Twice the slots that are wanted: at half load two choices and the overflow area lose nobody.
