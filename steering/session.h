@@ -5,6 +5,7 @@
 
 #include "steering/count.h"
 #include "steering/handshake.h"
+#include "steering/parse.h"
 #include "steering/table.h"
 
 enum { STEER_TRANSITION_TRIES = 4, STEER_WINDOW = 1 << 20 /* a generous receive window, bytes */ };

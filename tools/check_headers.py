@@ -24,11 +24,18 @@ def compilers(relative: str):
     return [CPP] if relative.endswith(".hpp") else [C, CPP]
 
 
+def needs_hooks(header: pathlib.Path) -> bool:
+    """Some headers of steering/ come after the including plane's own hooks, and say so at their top."""
+    opening = header.read_text().split("#", 1)[0]
+    return header.parent.name == "steering" and "hooks of slot.h" in opening
+
+
 def check(root: pathlib.Path, build: str | None, relative: str) -> list[str]:
     failures = []
     for compiler in compilers(relative):
         search = ["-I", str(root)] + (["-I", build] if build else [])
-        command = [*compiler, *COMMON, *search, "-include", str(root / relative), "/dev/null"]
+        first = ["-include", str(root / "tools/plane_hooks.h")] if needs_hooks(root / relative) else []
+        command = [*compiler, *COMMON, *search, *first, "-include", str(root / relative), "/dev/null"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             failures.append(f"{relative} does not compile alone ({' '.join(compiler)}):\n{done.stderr}")

@@ -1,0 +1,20 @@
+// The hooks of steering/slot.h as declarations only: what check_headers.py puts in front of the
+// headers of steering/ that a plane includes after its own hooks.
+#ifndef GODWIT_TOOLS_PLANE_HOOKS_H
+#define GODWIT_TOOLS_PLANE_HOOKS_H
+
+#include "steering/slot.h"
+
+struct steer_plane {
+    uint32_t port;
+};
+
+struct steer_line *steer_line(struct steer_plane *plane, enum steer_table table, uint32_t index);
+const struct steer_config *steer_config(struct steer_plane *plane);
+uint32_t steer_tick(struct steer_plane *plane);
+struct vm_record *steer_vm(struct steer_plane *plane, uint32_t vm);
+const struct steer_address *steer_hosted(struct steer_plane *plane, uint32_t family, const uint32_t *be);
+const struct steer_identity *steer_sender(struct steer_plane *plane, const uint8_t *source_mac);
+void steer_drained(struct steer_plane *plane, struct vm_record *vm, uint32_t epoch);
+
+#endif
