@@ -9,7 +9,7 @@ class Problem(Exception):
 
     def __init__(self, status, body, headers):
         self.status, self.body, self.headers = status, body, headers
-        self.type = str(body.get("type", "")).rsplit("/", 1)[-1] if isinstance(body, dict) else ""
+        self.type = str(body.get("type", "")).rsplit(":", 1)[-1] if isinstance(body, dict) else ""
         super().__init__(f"{status} {json.dumps(body)}")
 
 

@@ -111,14 +111,17 @@ class RedisCli(_Program):
 
 
 class Ping:
-    """An echo stream; `end` returns (sent, received)."""
+    """An echo stream; `end` returns (asked, answered) up to the last answer: an echo that is on its way
+    when the stream is ended was not lost."""
 
     def __init__(self, lab, address):
+        self.protocol = "icmpv6" if ":" in address else "icmp"
         self._process = subprocess.Popen(lab.enter("client", "ping", "-i", "0.2", address), stdout=subprocess.PIPE,
                                          stderr=subprocess.STDOUT, text=True)
         # The first answer: the stream exists from here on.
         for line in self._process.stdout:
             if "bytes from" in line:
+                self._first = line
                 break
         else:
             raise Lost(f"ping {address}: no answer")
@@ -126,8 +129,8 @@ class Ping:
     def end(self):
         self._process.send_signal(signal.SIGINT)
         rest, _ = self._process.communicate(timeout=ANSWER_WITHIN_S)
-        sent, received = re.search(r"(\d+) packets transmitted, (\d+) received", rest).groups()
-        return int(sent), int(received)
+        answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", self._first + rest)}
+        return max(answered), len(answered)
 
     def kill(self):
         if self._process.poll() is None:

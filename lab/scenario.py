@@ -56,6 +56,16 @@ class Audience:
     def records(self):
         return sum(count for _, kind, count, _ in self.groups if kind == "record")
 
+    def at_switch(self):
+        """{service or protocol: sessions} that the switch must know of."""
+        counts = {"ssh": len(self.ssh), "redis": len(self.redis_cli)}
+        for _, kind, count, _ in self.groups:
+            name = {"record": "recordd"}.get(kind, kind)
+            counts[name] = counts.get(name, 0) + count
+        for ping in self.pings:
+            counts[ping.protocol] = counts.get(ping.protocol, 0) + 1
+        return counts
+
     def mark(self):
         """Writes this instance's role where its redis and its http server will tell it."""
         role = self.ssh[0].ask("recordd --role >/www/identity && cat /www/identity")
@@ -105,6 +115,11 @@ class Audience:
         totals["echo_sent"] = sum(sent for sent, _ in echoes)
         totals["echo_lost"] = sum(sent - received for sent, received in echoes)
         return totals
+
+    def forget_records(self):
+        """What was recorded on a clone that is given up is gone with it: a rollback merges nothing back."""
+        for group, *_ in self.groups:
+            self.load.tell("forget", group)
 
     def kill(self):
         for one in self.ssh + self.redis_cli + self.pings:

@@ -6,6 +6,7 @@
 //   exchange GROUP                     one exchange on each session, idle ones included
 //   identity GROUP                     who answers on each session
 //   close GROUP                        in order, answered when every peer has closed as well
+//   forget GROUP                       its records need not be at the server any more
 //   stats GROUP                        what happened so far ("*": all groups)
 //   records ADDRESS                    the server's records against what every session sent
 //
@@ -178,6 +179,7 @@ private:
         if (command == "exchange") return ask(group, Ask::exchange);
         if (command == "identity") return ask(group, Ask::identity);
         if (command == "close") return close(group);
+        if (command == "forget") return forget(group);
         if (command == "stats") return totals(group);
         if (command == "records") return records(group);
         throw std::runtime_error("unknown command: " + line);
@@ -252,6 +254,11 @@ private:
         settle(some);
         for (Session* session : some) session->close();
         settle(some);
+        return totals(group);
+    }
+
+    std::string forget(const std::string& group) {
+        std::erase_if(sessions_, [&](const auto& session) { return session->group == group; });
         return totals(group);
     }
 

@@ -74,21 +74,28 @@ class Story:
     def steering(self):
         return self.lab.device_api("switch").get("/v1/vms/web-1/steering")
 
+    def wait_for_quiet(self):
+        """Until the flows of an earlier scenario have aged out; the switch tells nobody of that."""
+        end = time.monotonic() + 30
+        while any(b["sessions"] + b["handshakes"] for b in self.steering()["backends"]):
+            expect(time.monotonic() < end, f"sessions that nobody has: {self.steering()}")
+            time.sleep(0.1)
+
     def sessions_of(self, host):
         return {b["name"]: b["sessions"] for b in self.steering()["backends"]}.get(host, 0)
 
-    def leave(self, audience):
+    def leave(self, audience, intact=whole):
         totals = audience.leave()
-        expect(whole(totals), f"something was lost: {totals}")
+        expect(intact(totals), f"something was lost: {totals}")
 
-    def moved(self, migration, old, new, to):
+    def moved(self, migration, old, new, to, intact=whole):
         """The rest of a migration that goes well: nobody lost a byte, the VM is there."""
         old.exchange()
         new.exchange()
-        self.leave(old)
+        self.leave(old, intact)
         job = migration.until_state("succeeded")
         new.exchange()
-        self.leave(new)
+        self.leave(new, intact)
         self.records_right()
         expect(self.vm()["host"] == to, f"the VM is on {self.vm()['host']}, not on {to}")
         return job
@@ -156,13 +163,14 @@ def a_cancel_in_mid_drain_drains_the_destination_back(story):
     host = story.vm()["host"]
     migration, old, new = story.draining()
     migration.cancel()
-    migration.until_state("rolling-back")
+    migration.until(lambda job: job["state"] == "rolling-back" and story.steering()["owner"] == host)
     back = story.audience()
     old.exchange()
     new.exchange()
     expect(set(new.load.tell("identity", new.groups[0][0])["where"]) == {"clone"}, "a session changed its server")
     expect(set(back.load.tell("identity", back.groups[0][0])["where"]) == {"source"}, "the flip did not go back")
     story.leave(new)
+    new.forget_records()
     migration.until_state("cancelled")
     old.exchange()
     back.exchange()
@@ -207,11 +215,9 @@ def a_deadline_with_rollback_brings_everything_back(story):
     migration, old, new = story.draining(drain={"deadline_s": 6, "on_deadline": "rollback"})
     migration.until_state("rolling-back")
     story.leave(new)
-    try:
-        job = migration.until_state("failed", "cancelled")
-    except Lost:
-        job = migration.now()
-    expect(job["state"] in ("failed", "cancelled"), job)
+    new.forget_records()
+    job = migration.until_state("failed")
+    expect("deadline" in str(job["error"]), job["error"])
     old.exchange()
     story.leave(old)
     expect(story.vm()["host"] == host, "the VM did not stay")
@@ -219,6 +225,7 @@ def a_deadline_with_rollback_brings_everything_back(story):
 
 def a_deadline_with_reset_tells_the_sessions_that_are_left(story):
     target = OTHER[story.vm()["host"]]
+    story.wait_for_quiet()
     left = story.load.open("left", "record", 7, "10.1.0.10")
     expect(left["open"] == 7, left)
     migration = story.migrate(drain={"deadline_s": 3, "on_deadline": "reset"})
@@ -227,6 +234,11 @@ def a_deadline_with_reset_tells_the_sessions_that_are_left(story):
     totals = story.load.tell("exchange", "left")
     expect(totals["broken"] == {"reset": 7}, totals)
     expect(story.vm()["host"] == target, "the VM did not move")
+
+
+def _sessions_live(totals):
+    """A flood may crowd out a datagram on the way; a session or a byte of one it may not."""
+    return not totals["broken"] and totals["missing_bytes"] == 0
 
 
 def _flood(story, kind):
@@ -245,7 +257,7 @@ def floods_during_a_migration_make_no_sessions_and_lose_none(story):
         after = story.sessions_of(host), story.sessions_of(target)
         expect(after == before, f"{kind} flood: sessions were {before}, are {after}")
     expect(story.steering()["untracked"] == 0, "newcomers found the table full")
-    story.moved(migration, old, new, target)
+    story.moved(migration, old, new, target, intact=_sessions_live)
 
 
 # ---- a destination that cannot take it ----
@@ -258,13 +270,8 @@ def a_destination_without_memory_fails_before_anything_moved(story):
     _restart_with_memory(story, agent, {**usual, OTHER[host]: 128})
     try:
         old = story.audience()
-        migration = story.migrate()
-        try:
-            migration.until_state("failed")
-        except Lost:
-            pass
-        job = migration.now()
-        expect(job["state"] == "failed" and "memory" in str(job["error"]), job)
+        job = story.migrate().until_state("failed")
+        expect(job["error"]["type"].endswith("no-memory") and OTHER[host] in job["error"]["detail"], job["error"])
         old.exchange()
         story.leave(old)
         expect(story.vm()["host"] == host, "the VM did not stay")
@@ -285,15 +292,8 @@ def a_host_that_does_not_answer_fails_the_job_and_leaves_the_vm(story):
     old = story.audience()
     agent.kill()
     try:
-        try:
-            migration = story.migrate()
-            migration.until_state("failed", within_s=90)
-            outcome = migration.now()["error"]
-        except Lost:
-            outcome = migration.now()["error"]
-        except Problem as problem:
-            outcome = problem.body
-        expect(outcome and OTHER[host] in str(outcome), outcome)
+        job = story.migrate().until_state("failed", within_s=90)
+        expect(OTHER[host] in str(job["error"]), job["error"])
         old.exchange()
         story.leave(old)
         expect(story.vm()["host"] == host, "the VM did not stay")
