@@ -153,7 +153,10 @@ Task<void> TransferServer::converse(std::shared_ptr<FrameChannel> channel) {
 Task<void> TransferServer::take_copy(std::shared_ptr<FrameChannel> channel,
                                      std::shared_ptr<Machine> machine) {
     VmRecord& record = machine->record();
-    if (record.origin != Origin::incoming || record.loaded || !machine->is_alive())
+    if (!machine->is_alive())
+        co_return fail(Fault::Lost, "take in memory", "its QEMU is gone: prepare it afresh",
+                       "qemu-failed");
+    if (record.origin != Origin::incoming || record.loaded)
         co_return fail(Fault::Conflict, "take in memory",
                        "the VM here does not wait for a copy: prepare it afresh", "wrong-state");
     auto landing = std::make_shared<memory::CopyLanding>();

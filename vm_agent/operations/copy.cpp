@@ -7,8 +7,11 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <boost/asio/steady_timer.hpp>
+
 namespace godwit::agent {
 
+namespace asio = boost::asio;
 using memory::CopySource;
 using memory::Descriptor;
 using memory::FrameChannel;
@@ -18,8 +21,10 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr milliseconds kConnectDeadline{5000};
+constexpr milliseconds kFrameDeadline{30'000};
 constexpr std::uint64_t kMib = 1 << 20;
-constexpr int kResumeTries = 3;
+constexpr int kResumeTries = 20;
+constexpr milliseconds kResumeEvery{100};
 
 // What the worker threads hand to each other between the stages.
 struct CopyWork {
@@ -47,8 +52,10 @@ Result<void> send_base(const std::vector<memory::BlockFile>& blocks,
     if (!channel) return std::unexpected(std::move(channel).error());
     work.channel = std::move(*channel);
     job.set_channel(work.channel);
+    work.channel->set_deadline(kConnectDeadline);
     Result<protocol::wire::Welcome> welcome = say_hello(*work.channel, hello, secret);
     if (!welcome) return std::unexpected(std::move(welcome).error());
+    work.channel->set_deadline(kFrameDeadline);
     Result<void> sent = work.memory->send_base(*work.channel);
     return sent ? work.memory->get_ready() : sent;
 }
@@ -134,7 +141,11 @@ Task<void> undo_copy(std::shared_ptr<Machine> machine) {
     for (int tries = 0; tries < kResumeTries; ++tries) {
         if (machine->record().paused_for != PausedFor::copy || !machine->is_alive()) break;
         done = co_await machine->resume();
-        if (!done) log::error("copy", done.error().text());
+        if (done) break;
+        log::error("copy", done.error().text());
+        asio::any_io_executor executor = co_await asio::this_coro::executor;
+        asio::steady_timer timer(executor, kResumeEvery);
+        co_await timer.async_wait(asio::use_awaitable);
     }
     Result<void> alone = machine->write_role("sole", machine->record().epoch);
     if (done) done = std::move(alone);

@@ -16,6 +16,7 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr milliseconds kConnectDeadline{5000};
+constexpr milliseconds kFrameDeadline{30'000};
 constexpr std::uint64_t kMib = 1 << 20;
 
 struct MergeWork {
@@ -94,8 +95,10 @@ Result<void> exchange(const protocol::MergeRequest& request, const protocol::wir
     Result<std::unique_ptr<FrameChannel>> channel =
         FrameChannel::connect(request.destination, kConnectDeadline);
     if (!channel) return std::unexpected(std::move(channel).error());
+    (*channel)->set_deadline(kConnectDeadline);
     Result<protocol::wire::Welcome> welcome = say_hello(**channel, hello, secret);
     if (!welcome) return std::unexpected(std::move(welcome).error());
+    (*channel)->set_deadline(kFrameDeadline);
     Result<void> sent = send_lines(**channel, work);
     if (!sent) return sent;
     const protocol::wire::MergeEnd end{request.on_conflict, work.base_root};

@@ -14,6 +14,7 @@
 
 namespace godwit::agent {
 
+namespace asio = boost::asio;
 namespace bj = json::bj;
 using memory::MappedFile;
 using protocol::VmState;
@@ -24,6 +25,8 @@ namespace {
 
 constexpr milliseconds kKillDeadline{10'000};
 constexpr milliseconds kGuestDeadline{1000};
+constexpr milliseconds kSweepEvery{20};
+constexpr int kSweepTries = 100;
 constexpr std::uint64_t kMib = 1 << 20;
 
 Sweep sweep_after_start(BootMode mode) {
@@ -217,7 +220,16 @@ Task<void> Machine::destroy(Sweep what) {
     record_.started = record_.loaded = record_.activated = false;
     record_.paused_for = PausedFor::nobody;
     record_.role = "sole";
+    // A QEMU that ended by itself may still be closing its files: the tap is busy until it has.
+    asio::any_io_executor executor = co_await asio::this_coro::executor;
+    asio::steady_timer timer(executor);
     Result<void> swept = sweep(what);
+    for (int tries = 0; tries < kSweepTries && !swept && swept.error().fault == Fault::Retry;
+         ++tries) {
+        timer.expires_after(kSweepEvery);
+        co_await timer.async_wait(asio::use_awaitable);
+        swept = sweep(what);
+    }
     if (swept) swept = save();
     co_return swept;
 }

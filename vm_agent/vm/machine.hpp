@@ -82,6 +82,7 @@ private:
     Task<void> ask_to_leave(pid_t pid);
     Task<bool> wait_gone(pid_t pid, std::chrono::milliseconds deadline);
     Task<std::string> query_status();
+    Task<void> await_settled();
     Task<void> await_migration(std::string doing, std::function<Task<void>()> begin);
 
     HostContext& host_;

@@ -22,6 +22,7 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr milliseconds kMigrationDeadline{20'000};
+constexpr int kSettlePollsMax = 5000;
 constexpr std::uint64_t kMib = 1 << 20;
 constexpr std::string_view kDeviceFd = "godwit-devices";
 
@@ -136,7 +137,24 @@ Task<void> Machine::save_devices(int fd) {
     };
     Result<void> done =
         co_await await_migration("save the device state of " + name(), std::move(begin));
-    co_return done;
+    Result<void> settled = co_await await_settled();
+    co_return done ? settled : done;
+}
+
+// QEMU says "completed" a moment before it may go on, and has no event for that moment: until then
+// `cont` is refused with "Migration is not finalized yet" (seen in 7.2, on a loaded host).
+Task<void> Machine::await_settled() {
+    asio::any_io_executor executor = co_await asio::this_coro::executor;
+    asio::steady_timer timer(executor);
+    for (int polls = 0; polls < kSettlePollsMax; ++polls) {
+        Result<std::string> status = co_await query_status();
+        if (!status) co_return std::unexpected(std::move(status).error());
+        if (*status != "finish-migrate") co_return Result<void>{};
+        timer.expires_after(milliseconds(1));
+        co_await timer.async_wait(asio::use_awaitable);
+    }
+    co_return fail(Fault::Lost, "finish saving " + name(), "QEMU does not come to an end",
+                   "qemu-failed");
 }
 
 Task<void> Machine::load_devices(int fd) {

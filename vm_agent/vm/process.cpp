@@ -49,6 +49,8 @@ Result<pid_t> spawn(const std::vector<std::string>& words, const std::string& lo
     posix_spawn_file_actions_addopen(&with.actions_, 1, log_file.c_str(),
                                      O_WRONLY | O_CREAT | O_TRUNC, 0600);
     posix_spawn_file_actions_adddup2(&with.actions_, 1, 2);
+    // Asio's sockets are not close-on-exec: a QEMU that inherited them would keep our ports.
+    posix_spawn_file_actions_addclosefrom_np(&with.actions_, 3);
     // Its own process group and clean signals: what ends the agent does not end the guest.
     sigset_t none, all;
     sigemptyset(&none);
