@@ -8,6 +8,7 @@ fails. The lab is the demo's own and is removed at the end, also after a failure
 """
 import argparse
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -172,6 +173,9 @@ def main():
     parser.add_argument("--prefix", default="gwdemo-", help="name of the demo's own lab")
     parser.add_argument("--build", help="where the programs were built (default: build/)")
     options = parser.parse_args()
+    if os.geteuid() != 0:
+        print("demo.py: needs root (network namespaces, eBPF)", file=sys.stderr)
+        return 77
     lab = Lab(options.prefix, build=options.build)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)

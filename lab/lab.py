@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """The lab: a client network, an access switch, two hypervisors and a controller on one machine.
 
-usage: lab.py [--prefix P] up               make it, with VM web-1 on host-a; stays up
-       lab.py [--prefix P] down             remove it, also a half-made or a killed one
+usage: lab.py [--prefix P] [--build DIR] up       make it, with VM web-1 on host-a; stays up
+       lab.py [--prefix P] down                   remove it, also a half-made or a killed one
        lab.py [--prefix P] exec PLACE -- COMMAND...
 
 Everything of a lab carries its prefix (default gw-): namespaces P<place>, lab/out/P/ (configuration,
@@ -141,6 +141,7 @@ def describe(lab):
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="./run lab", description=__doc__.splitlines()[0])
     parser.add_argument("--prefix", default="gw-", help="name of the lab; its namespaces begin with it")
+    parser.add_argument("--build", help="where the programs were built (default: build/)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="make the lab and leave it running")
     commands.add_parser("down", help="remove the lab")
@@ -164,7 +165,7 @@ def main(arguments):
     options = parse(arguments)
     if os.geteuid() != 0:
         sys.exit("./run lab: needs root")
-    lab = Lab(options.prefix)
+    lab = Lab(options.prefix, build=options.build)
     if options.command == "exec":
         execute(lab, options.place, options.words)
     with lab.locked():

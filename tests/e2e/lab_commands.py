@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The lab's own commands: twice in a row, half-made, and after kill -9 of the script. Prints TAP.
 
-usage: lab_commands.py BUILD
+usage: lab_commands.py BUILD        the programs' build directory
 """
 import os
 import pathlib
@@ -18,7 +18,7 @@ PREFIX = f"gwt{os.getpid()}-"
 
 
 def lab_command(*words):
-    return [sys.executable, str(ROOT / "lab" / "lab.py"), "--prefix", PREFIX, *words]
+    return [sys.executable, str(ROOT / "lab" / "lab.py"), "--prefix", PREFIX, "--build", sys.argv[1], *words]
 
 
 def run(*words):
