@@ -1,4 +1,4 @@
-// godwit job list | show | watch | wait | cancel | retry | resume
+// godwit job list | show | steps | watch | wait | cancel | force | retry | resume
 #include "cli/commands.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/watch.hpp"
@@ -94,10 +94,34 @@ int show(Session& session, const std::string& id) {
     return kOk;
 }
 
-int act(Session& session, const std::string& id, const std::string& verb, const std::string& key) {
-    const std::string used = key.empty() ? uuid_v7(std::chrono::system_clock::now()) : key;
-    Result<bj::value> raw = session.api.post("/v1/jobs/" + http::encoded(id) + ":" + verb,
-                                             bj::object(), used);
+int steps(Session& session, const std::string& id) {
+    Result<bj::value> raw = session.api.get("/v1/jobs/" + http::encoded(id) + "/steps");
+    if (!raw) return failed(session, raw.error());
+    if (session.console.format() != Format::table) {
+        session.console.value(*raw);
+        return kOk;
+    }
+    auto read = understood<protocol::StepList>(*raw, "read the steps of job " + id);
+    if (!read) return failed(session, read.error());
+    Table table{{"AT", "PHASE", "WHAT", "ATTEMPT", "DETAIL"}, {}};
+    for (const protocol::StepRow& row : read->steps)
+        table.rows.push_back({row.at, row.phase, row.what, std::to_string(row.attempt), row.detail});
+    session.console.table(table);
+    return kOk;
+}
+
+struct VerbOptions {
+    std::string job, key, on_conflict;
+};
+
+int act(Session& session, const std::string& verb, const VerbOptions& options) {
+    const std::string& id = options.job;
+    const std::string key =
+        options.key.empty() ? uuid_v7(std::chrono::system_clock::now()) : options.key;
+    bj::object body;
+    if (!options.on_conflict.empty()) body["on_conflict"] = options.on_conflict;
+    Result<bj::value> raw =
+        session.api.post("/v1/jobs/" + http::encoded(id) + ":" + verb, std::move(body), key);
     if (!raw) return failed(session, raw.error());
     if (session.console.format() != Format::table) {
         session.console.value(*raw);
@@ -122,14 +146,26 @@ void add_watch(CLI::App& group, Command& chosen, const std::string& name, const 
     sub->add_option("--timeout", *timeout, "stop following after this time (exit 6)")->check(duration_check());
 }
 
-void add_verb(CLI::App& group, Command& chosen, const std::string& verb, const std::string& about) {
-    auto id = std::make_shared<std::string>();
-    auto key = std::make_shared<std::string>();
-    CLI::App* sub = add_command(group, verb, about, chosen, [id, key, verb](Session& session) {
-        return act(session, *id, verb, *key);
+CLI::App* add_verb(CLI::App& group, Command& chosen, const std::string& verb,
+                   const std::string& about, std::shared_ptr<VerbOptions> options) {
+    CLI::App* sub = add_command(group, verb, about, chosen, [options, verb](Session& session) {
+        return act(session, verb, *options);
     });
-    sub->add_option("job", *id, "the job's id")->required();
-    sub->add_option("--idempotency-key", *key, "default: random")->type_name("KEY");
+    sub->add_option("job", options->job, "the job's id")->required();
+    sub->add_option("--idempotency-key", options->key, "default: random")->type_name("KEY");
+    return sub;
+}
+
+void add_verbs(CLI::App& group, Command& chosen) {
+    auto options = std::make_shared<VerbOptions>();
+    add_verb(group, chosen, "cancel", "Undo a job that is not committed: its destination is drained back", options);
+    add_verb(group, chosen, "force", "Do not wait any longer: reset what is left, or pause the source", options);
+    CLI::App* again[] = {
+        add_verb(group, chosen, "retry", "Begin a failed job anew, or its step once more", options),
+        add_verb(group, chosen, "resume", "Go on with a job that needs attention", options)};
+    for (CLI::App* sub : again)
+        sub->add_option("--on-conflict", options->on_conflict, "memory changed on both sides")
+            ->check(CLI::IsMember({"fail", "source-wins", "destination-wins"}));
 }
 
 }  // namespace
@@ -147,9 +183,10 @@ void add_job_commands(CLI::App& app, Command& chosen) {
         ->add_option("job", *id, "the job's id")->required();
     add_watch(*group, chosen, "watch", "Follow a job to its end; ^C leaves it running");
     add_watch(*group, chosen, "wait", "The same as watch, for scripts");
-    add_verb(*group, chosen, "cancel", "Undo a job that is not committed: its destination is drained back");
-    add_verb(*group, chosen, "retry", "Begin a failed job anew");
-    add_verb(*group, chosen, "resume", "Go on with a job that needs attention");
+    add_verbs(*group, chosen);
+    add_command(*group, "steps", "What a job did, step by step", chosen,
+                [id](Session& session) { return steps(session, *id); })
+        ->add_option("job", *id, "the job's id")->required();
 }
 
 }  // namespace godwit::cli

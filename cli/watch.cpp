@@ -7,6 +7,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <csignal>
 #include <memory>
+#include <utility>
 
 #include "cli/exit_code.hpp"
 #include "lib/id.hpp"
@@ -37,12 +38,15 @@ struct Watch {
     std::optional<protocol::Job> shown = {};
     std::string line_shown = {};
     bj::value raw = nullptr;
+    bool confirmed = false;  // `shown` is the job as it is, not an event of its past
     std::optional<int> exit_code = {};
     steady_clock::time_point heard = steady_clock::now();
 
-    bool is_over() const {
+    bool looks_over() const {
         return shown && (shown->done || shown->state == "needs-attention");
     }
+    // A stream begins with the job's past, and what needed attention then may have been resumed.
+    bool is_over() const { return confirmed && looks_over(); }
     void end(int code) {
         if (!exit_code) exit_code = code;
         api.io().stop();
@@ -62,17 +66,23 @@ void show_progress(Watch& watch, const protocol::Job& job) {
     watch.console.note(job.id + "  " + progress_text(job));
 }
 
-// A stream that starts again may repeat what is already shown.
+// A stream that starts may repeat what is already shown. Progress never runs backwards.
 bool is_older(const protocol::Job& job, const std::optional<protocol::Job>& shown) {
-    return shown && job.state == "running" && shown->state == "running" &&
-           job.progress.step < shown->progress.step;
+    if (!shown) return false;
+    const auto [percent, step] = std::pair{job.progress.percent, job.progress.step};
+    const bool same_state = job.state == shown->state;
+    return percent < shown->progress.percent ||
+           (percent == shown->progress.percent && same_state && step < shown->progress.step);
 }
 
-Result<void> take(Watch& watch, bj::value raw) {
+enum class From { job, event };
+
+Result<void> take(Watch& watch, bj::value raw, From from) {
     watch.heard = steady_clock::now();
     Result<protocol::Job> job = understood<protocol::Job>(raw, "read job " + watch.job_id);
     if (!job) return std::unexpected(std::move(job).error());
-    if (is_older(*job, watch.shown)) return {};
+    if (from == From::event && is_older(*job, watch.shown)) return {};
+    watch.confirmed = from == From::job;
     show_progress(watch, *job);
     watch.shown = std::move(*job);
     watch.raw = std::move(raw);
@@ -89,7 +99,7 @@ Task<void> fetch(std::shared_ptr<Watch> watch) {
     Result<bj::value> raw =
         co_await watch->api.client().call("GET", path, nullptr, http::Headers(), kCallDeadline);
     if (!raw) co_return std::unexpected(std::move(raw).error());
-    co_return take(*watch, std::move(*raw));
+    co_return take(*watch, std::move(*raw), From::job);
 }
 
 Task<void> follow(std::shared_ptr<Watch> watch) {
@@ -99,8 +109,8 @@ Task<void> follow(std::shared_ptr<Watch> watch) {
         if (!event.id.empty()) watch->last_event_id = event.id;
         if (!event.type.empty() && event.type != "job") return true;
         Result<bj::value> raw = json::parse(event.data, "read an event of job " + watch->job_id);
-        *trouble = raw ? take(*watch, std::move(*raw)) : std::unexpected(raw.error());
-        return trouble->has_value() && !watch->is_over();
+        *trouble = raw ? take(*watch, std::move(*raw), From::event) : std::unexpected(raw.error());
+        return trouble->has_value() && !watch->looks_over();
     };
     Result<void> ended =
         co_await watch->api.client().events(path, watch->last_event_id, on_event, kSilence);
@@ -108,7 +118,7 @@ Task<void> follow(std::shared_ptr<Watch> watch) {
     co_return ended;
 }
 
-// One look at the job, then its events; false when that makes no sense any more.
+// One look at the job, then its events.
 Task<void> look_and_follow(std::shared_ptr<Watch> watch) {
     Result<void> looked = co_await fetch(watch);
     if (!looked || watch->is_over()) co_return looked;
@@ -124,6 +134,7 @@ asio::awaitable<void> run(std::shared_ptr<Watch> watch) {
         const auto before = watch->heard;
         Result<void> round = co_await look_and_follow(watch);
         if (watch->is_over()) break;
+        if (round && watch->looks_over()) continue;  // ask the job itself
         const bool hopeless = !round && (!may_pass(round.error()) ||
                                          steady_clock::now() - watch->heard > watch->options.patience);
         if (hopeless) {

@@ -62,6 +62,12 @@ bj::value sessions() {
     return json::to_json(list);
 }
 
+bj::value steps() {
+    protocol::StepList list;
+    list.steps = {{1, "steering", "intent", "2026-02-03T10:11:12.345Z", 1, 5, "flip to host-b"}};
+    return json::to_json(list);
+}
+
 bj::value status() {
     protocol::ControllerStatus now;
     now.version = "0.9.9";
@@ -152,6 +158,8 @@ std::vector<http::Route> FakeController::routes() {
         {"POST", "/v1/jobs/{job}:cancel", Access::operator_, [this](Request r) { return act(std::move(r)); }},
         {"POST", "/v1/jobs/{job}:retry", Access::operator_, [this](Request r) { return act(std::move(r)); }},
         {"POST", "/v1/jobs/{job}:resume", Access::operator_, [this](Request r) { return act(std::move(r)); }},
+        {"POST", "/v1/jobs/{job}:force", Access::operator_, [this](Request r) { return act(std::move(r)); }},
+        {"GET", "/v1/jobs/{job}/steps", Access::viewer, plain(steps())},
         {"GET", "/v1/jobs/{job}/events", Access::viewer, [this](Request r) { return events(std::move(r)); }},
         {"GET", "/v1/hosts", Access::viewer, plain(hosts())},
         {"GET", "/v1/hosts/{host}", Access::viewer, plain(hosts().at("hosts").at(0))},

@@ -119,6 +119,7 @@ TEST_F(Cli, ShowsHostsSwitchesSessionsStatusAndJobs) {
     EXPECT_HAS(run({"status"}).out, "jobs running              1");
     EXPECT_HAS(run({"job", "list"}).out, "j-1  web-1  succeeded  retiring  100%");
     EXPECT_HAS(run({"job", "show", "j-1"}).out, "at          2026-02-03T10:11:12.345Z accepted");
+    EXPECT_HAS(run({"job", "steps", "j-1"}).out, "steering  intent  1        flip to host-b");
     EXPECT_HAS(run({"version"}).out, "godwit-controller 0.9.9");
 }
 
@@ -195,6 +196,15 @@ TEST_F(Cli, ACutStreamIsTakenUpAfterTheLastEventSeen) {
               "j-1  copying  20%  copied 64.0 MiB of 256.0 MiB\n"
               "j-1  draining  60%  sessions 12 on host-a, 300 on host-b  ETA 1m 15s\n"
               "j-1  succeeded (retiring)  100%\n");
+}
+
+TEST_F(Cli, AttentionNeededInThePastAndResumedSinceIsNotTheEnd) {
+    std::vector<protocol::Job> script = good_migration();
+    script.insert(script.begin() + 3, {scripted_job("needs-attention", "patching", 11, 90),
+                                       scripted_job("running", "patching", 11, 90)});
+    start(script);
+    Ended ended = run({"job", "wait", "j-1"});
+    EXPECT_EQ(ended.code, 0) << ended.err;
 }
 
 TEST_F(Cli, ARestartOfTheControllerIsWaitedOut) {
@@ -274,9 +284,12 @@ TEST_F(Cli, VerbsOfJobsAreSent) {
     EXPECT_EQ(cancelled.code, 0) << cancelled.err;
     EXPECT_EQ(cancelled.out, "j-1  rolling-back  accepted\n");
     EXPECT_EQ(run({"job", "retry", "j-1"}).code, 0);
-    EXPECT_EQ(run({"job", "resume", "j-1"}).code, 0);
+    EXPECT_EQ(run({"job", "resume", "j-1", "--on-conflict", "source-wins"}).code, 0);
+    EXPECT_EQ(run({"job", "force", "j-1"}).code, 0);
     EXPECT_EQ(controller->seen().paths, (std::vector<std::string>{"/v1/jobs/j-1:cancel", "/v1/jobs/j-1:retry",
-                                                                  "/v1/jobs/j-1:resume"}));
+                                                                  "/v1/jobs/j-1:resume", "/v1/jobs/j-1:force"}));
+    EXPECT_EQ(controller->seen().bodies, (std::vector<std::string>{
+                                             "{}", "{}", R"({"on_conflict":"source-wins"})", "{}"}));
     protocol::Job committed = scripted_job("running", "handover", 9, 80);
     committed.committed = true;
     start({committed});
