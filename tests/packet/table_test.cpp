@@ -1,0 +1,168 @@
+// The session table itself: room, overflow, keys told apart, and many cores at once. (ThreadSanitizer does
+// not know the double look at `meta` that makes a torn key harmless, so the threads are judged by what
+// they leave behind.)
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "tests/packet/model_memory.hpp"
+
+#include "steering/steer.h"
+
+namespace godwit::test {
+namespace {
+
+constexpr std::uint32_t kLines = 4096, kOverflow = 512;
+
+class Table : public testing::Test {
+protected:
+    Table() { size_tables(plane, {kLines, kOverflow, 256, 2}, /*seed=*/7, /*ticks_per_s=*/100); }
+
+    static steer_key key(std::uint32_t number) {
+        steer_key k{};
+        k.peer_be = number * 2654435761u;
+        k.peer_port = static_cast<std::uint16_t>(number);
+        k.vm_port = 80;
+        k.protocol = WIRE_PROTOCOL_TCP;
+        return k;
+    }
+    std::uint32_t pin(std::uint32_t number, steer_table table = STEER_SESSIONS4, std::uint32_t owner = 0) {
+        steer_key k = key(number);
+        steer_fresh fresh{};
+        fresh.state = steer_owner_bit(owner);
+        fresh.tick = 1;
+        return steer_session_pin(&plane, table, &k, &fresh);
+    }
+    steer_slot* find(std::uint32_t number, steer_table table = STEER_SESSIONS4) {
+        steer_key k = key(number);
+        std::uint32_t meta = 0;
+        return steer_find(&plane, table, &k, &meta);
+    }
+    // Live slots, counted in the memory.
+    std::uint32_t live(steer_table table = STEER_SESSIONS4) {
+        std::uint32_t count = 0;
+        for (struct steer_line& line : plane.tables[table]) {
+            count += steer_meta_life(line.slot[0].meta) == STEER_LIVE;
+            if (!steer_is_v6_table(table)) count += steer_meta_life(line.slot[1].meta) == STEER_LIVE;
+        }
+        return count;
+    }
+
+    steer_plane plane;
+};
+
+TEST_F(Table, AtHalfLoadNobodyIsTurnedAwayAndEverybodyIsFound) {
+    for (std::uint32_t i = 1; i <= kLines; ++i) ASSERT_EQ(pin(i), STEER_INSERTED) << i;
+    for (std::uint32_t i = 1; i <= kLines; ++i) ASSERT_NE(find(i), nullptr) << i;
+    EXPECT_EQ(find(kLines + 1), nullptr);
+    EXPECT_EQ(plane.vms[0].sessions[0], kLines);
+    EXPECT_EQ(plane.vms[0].untracked, 0u);
+}
+
+TEST_F(Table, IPv6AtHalfLoadNobodyIsTurnedAway) {
+    for (std::uint32_t i = 1; i <= kLines / 2; ++i) ASSERT_EQ(pin(i, STEER_SESSIONS6), STEER_INSERTED) << i;
+    for (std::uint32_t i = 1; i <= kLines / 2; ++i) ASSERT_NE(find(i, STEER_SESSIONS6), nullptr) << i;
+}
+
+TEST_F(Table, WhenItIsFullTheNewcomerIsCountedAndNobodyElseIsLost) {
+    std::uint32_t turned_away = 0, inside = 0;
+    for (std::uint32_t i = 1; i <= 4 * kLines; ++i) {
+        const std::uint32_t result = pin(i);
+        turned_away += result == STEER_FULL;
+        inside += result == STEER_INSERTED;
+    }
+    EXPECT_GT(turned_away, 0u);
+    EXPECT_EQ(plane.vms[0].untracked, turned_away);
+    EXPECT_EQ(plane.vms[0].sessions[0], inside);
+    EXPECT_EQ(live(), inside) << "what was let in is still there";
+}
+
+TEST_F(Table, EntriesThatWentLeaveTheirRoomAlsoInTheOverflowArea) {
+    for (int round = 0; round < 3; ++round) {
+        for (std::uint32_t i = 1; i <= kLines + kLines / 2; ++i) pin(i);
+        plane.tick += 10'000 * 100;
+        steer_sweep(&plane, STEER_SESSIONS4, 0, kLines + kOverflow);
+        ASSERT_EQ(live(), 0u);
+        ASSERT_EQ(plane.vms[0].sessions[0], 0u);
+        plane.tick = 1;
+    }
+    for (std::uint32_t home = 0; home < kLines; ++home)
+        ASSERT_EQ(plane.tables[STEER_SESSIONS4][home].slot[0].bucket & STEER_BUCKET_SPILLED, 0u)
+            << "a home line still says that it spilled";
+}
+
+TEST_F(Table, KeysThatDifferInOneFieldAreOtherSessions) {
+    ASSERT_EQ(pin(1), STEER_INSERTED);
+    for (int field = 0; field < 5; ++field) {
+        steer_key k = key(1);
+        if (field == 0) ++k.peer_be;
+        if (field == 1) ++k.peer_port;
+        if (field == 2) ++k.vm_port;
+        if (field == 3) ++k.address_id;
+        if (field == 4) k.protocol = WIRE_PROTOCOL_UDP;
+        std::uint32_t meta = 0;
+        EXPECT_EQ(steer_find(&plane, STEER_SESSIONS4, &k, &meta), nullptr) << "field " << field;
+    }
+}
+
+TEST_F(Table, AReaderThatHeldASlotWhileItWasReusedCannotChangeIt) {
+    ASSERT_EQ(pin(1), STEER_INSERTED);
+    steer_slot* slot = find(1);
+    const std::uint32_t stale = slot->meta;
+    ASSERT_TRUE(steer_remove(&plane, STEER_SESSIONS4, slot, stale));
+    ASSERT_EQ(pin(1), STEER_INSERTED);
+    ASSERT_EQ(find(1), slot) << "the same place again";
+    EXPECT_NE(steer_cas32(&slot->meta, stale, stale | STEER_META_CLOSED), stale);
+    EXPECT_FALSE(steer_remove(&plane, STEER_SESSIONS4, slot, stale));
+}
+
+// Two owners race for the same keys: each key ends with one entry, and the counters say who won.
+TEST_F(Table, OfManyCoresTheFirstPinWinsAndTheCountersAreExact) {
+    constexpr std::uint32_t kKeys = 2000, kThreads = 4;
+    std::atomic<std::uint32_t> ready{0}, inserted{0};
+    std::vector<std::thread> cores;
+    for (std::uint32_t core = 0; core < kThreads; ++core)
+        cores.emplace_back([&, core] {
+            ++ready;
+            while (ready < kThreads) std::this_thread::yield();
+            for (std::uint32_t i = 1; i <= kKeys; ++i) {
+                std::uint32_t result = pin(i, STEER_SESSIONS4, core & 1);
+                while (result == STEER_CONTENDED) result = pin(i, STEER_SESSIONS4, core & 1);
+                inserted += result == STEER_INSERTED;
+            }
+        });
+    for (std::thread& core : cores) core.join();
+    EXPECT_EQ(inserted, kKeys);
+    EXPECT_EQ(live(), kKeys) << "no key has two entries";
+    std::uint32_t owned[2] = {0, 0};
+    for (std::uint32_t i = 1; i <= kKeys; ++i) ++owned[steer_meta_owner(find(i)->meta)];
+    EXPECT_EQ(plane.vms[0].sessions[0], owned[0]);
+    EXPECT_EQ(plane.vms[0].sessions[1], owned[1]);
+}
+
+// Cores that pin, end and sweep at the same time: in the end memory and counters agree.
+TEST_F(Table, EndingAndPinningAtOnceNeverCountsTwice) {
+    constexpr std::uint32_t kKeys = 500, kRounds = 200;
+    std::vector<std::thread> cores;
+    for (std::uint32_t core = 0; core < 4; ++core)
+        cores.emplace_back([&, core] {
+            for (std::uint32_t round = 0; round < kRounds; ++round)
+                for (std::uint32_t i = 1; i <= kKeys; ++i) {
+                    if ((i + round + core) % 3 != 0) {
+                        pin(i, STEER_SESSIONS4, core & 1);
+                        continue;
+                    }
+                    steer_key k = key(i);
+                    std::uint32_t meta = 0;
+                    steer_slot* slot = steer_find(&plane, STEER_SESSIONS4, &k, &meta);
+                    if (slot) steer_session_remove(&plane, &plane.vms[0], STEER_SESSIONS4, slot, meta);
+                }
+        });
+    for (std::thread& core : cores) core.join();
+    EXPECT_EQ(plane.vms[0].sessions[0] + plane.vms[0].sessions[1], live());
+}
+
+}  // namespace
+}  // namespace godwit::test
