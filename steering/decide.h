@@ -27,6 +27,7 @@ struct steer_facts {
     uint8_t doubted;          /* session: only a bare ACK or a crossed RST speaks for it */
     uint8_t restarts;         /* the VM's own SYN or SYN-ACK, and not the one the session began with */
     uint8_t proves_handshake; /* ACK of exactly the noted SYN-ACK */
+    uint8_t contradicted;     /* the ports were given to the other one, for another connection */
     uint8_t proves_nothing;   /* the VM acknowledges no more than its SYN-ACK did, or something else */
     uint8_t ends_handshake;   /* RST with the numbers of this very handshake */
 };
@@ -188,6 +189,7 @@ STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts 
     bool draining = steer_is_draining(f->steer);
     bool is_authority = f->sender == steer_authority(f->steer);
     uint32_t why = f->handshake ? STEER_WHY_HANDSHAKE : STEER_WHY_SECOND_CHANCE;
+    bool copies = (f->steer & (STEER_DRAINING | STEER_HOSTING)) != 0; /* there may be a clone */
     if (taken)
         return steer_fenced(STEER_WHY_FENCED);
     switch (f->kind) {
@@ -206,8 +208,7 @@ STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts 
         // It aborts what it holds: an entry is made and closed at once, so that the peer's late segments
         // do not reach a copy of the socket.
         if (!f->refuses)
-            return steer_allowed(f, f->steer & (STEER_DRAINING | STEER_HOSTING) ? STEER_PIN : STEER_KEEP,
-                                 STEER_WHY_OPENED);
+            return steer_allowed(f, copies && !f->contradicted ? STEER_PIN : STEER_KEEP, STEER_WHY_OPENED);
         // The original does not know it. Before the peer hears so, the other one is asked.
         return draining ? steer_verdict(STEER_DROP, !f->sender, STEER_CHANCE, STEER_WHY_RST_WITHHELD)
                         : steer_allowed(f, STEER_KEEP, STEER_WHY_OPENED);
@@ -217,6 +218,10 @@ STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts 
     // Anything else says that the VM holds the session, and who is no clone is right about that.
     if (given)
         return steer_allowed(f, STEER_PIN, why);
+    // An old connection and a new one on the same ports, and one of them is dead or forged. Both may speak,
+    // each peer knows its numbers; a session is made when the handshake has been decided.
+    if (is_authority && f->contradicted)
+        return steer_allowed(f, STEER_KEEP, STEER_WHY_PREVIOUS);
     return is_authority ? steer_allowed(f, STEER_PIN, STEER_WHY_OPENED) : steer_fenced(STEER_WHY_FENCED);
 }
 

@@ -97,8 +97,8 @@ STEER_INLINE bool steer_handshake_fits(const struct steer_newcomer *handshake, c
     if (p->kind != STEER_SEGMENT && (p->kind != STEER_RST || !p->from_backend))
         return true;
     if (p->from_backend)
-        return acks ? p->ack - handshake->peer_edge < STEER_WINDOW
-                    : noted && p->seq - handshake->vm_edge < STEER_WINDOW;
+        return (acks || noted) && !(acks && p->ack - handshake->peer_edge >= STEER_WINDOW) &&
+               !(noted && p->seq - handshake->vm_edge >= STEER_WINDOW);
     return p->seq + 1 - handshake->peer_edge <= STEER_WINDOW &&
            !(acks && noted && p->ack - handshake->vm_edge > STEER_WINDOW);
 }
@@ -140,6 +140,8 @@ STEER_COLD uint32_t steer_look_for_newcomer(struct steer_plane *plane, struct st
                       c->facts.handshake_owner == c->facts.sender;
     if (challenges)
         c->facts.handshake = STEER_PRESENT;
+    c->facts.contradicted = p->from_backend && c->handshake.meta && !fits &&
+                            c->facts.handshake_owner != c->facts.sender;
     c->facts.proves_nothing = repeats || challenges;
     c->facts.ends_handshake = p->kind == STEER_RST && steer_rst_ends_handshake(&c->handshake, p);
     return 0;
@@ -169,8 +171,8 @@ STEER_INLINE void steer_remember_session(struct steer_plane *plane, struct steer
     // An acknowledgement in either direction says that both ends have spoken.
     if (p->tcp_flags & WIRE_TCP_ACK)
         fresh.state |= STEER_META_HEARD_VM | STEER_META_HEARD_PEER;
-    // A bare ACK that answers nothing we remember may be the last word of a half-open socket.
-    if (v->why == STEER_WHY_OPENED && p->kind == STEER_SEGMENT && p->length == 0)
+    // A bare ACK that answers no handshake may be the last word of a half-open or closing socket.
+    if (v->why != STEER_WHY_HANDSHAKE && from_vm && p->kind == STEER_SEGMENT && p->length == 0)
         fresh.state |= STEER_META_DOUBTED;
     fresh.vm_edge = from_vm ? p->seq : p->ack;
     fresh.peer_edge = from_vm ? p->ack : p->seq;

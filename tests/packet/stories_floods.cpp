@@ -61,6 +61,9 @@ TYPED_TEST(EveryPlane, ForgedSynDoesNotLeadAClientAstray) {
         this->from_client(forged.syn());
         this->from_destination(forged.reply().syn_ack());
         EXPECT_TRUE(went_to(this->from_client(client.data("mine")), kSourcePort, "previous"));
+        EXPECT_TRUE(passed(this->from_source(client.reply().fin_acked(0, 4)), "previous"));
+        EXPECT_FALSE(this->plane.pinned_to(client)) << "the forged SYN might have been the true one";
+        this->plane.advance_s(31);
         EXPECT_TRUE(passed(this->from_source(client.reply().fin_acked(0, 4)), "opened"));
         EXPECT_EQ(this->plane.pinned_to(client), kSource);
         this->from_source(client.reply().rst());

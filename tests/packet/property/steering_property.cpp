@@ -28,10 +28,12 @@ void showValue(const Command& c, std::ostream& out) {
     out << "{" << int{c.op} << "," << int{c.who} << "," << int{c.amount} << "}";
 }
 
-TEST(Steering, KeepsItsPromisesUnderAnyInterleaving) {
-    bool held = rc::check("steering keeps its promises", [] {
+class Steering : public testing::TestWithParam<Hazard> {};
+
+TEST_P(Steering, KeepsItsPromisesUnderAnyInterleaving) {
+    bool held = rc::check("steering keeps its promises", [hazard = GetParam()] {
         auto script = *rc::gen::scale(6.0, rc::gen::arbitrary<std::vector<Command>>());
-        World world;
+        World world(hazard);
         world.run(script);
         world.settle();
     });
@@ -39,17 +41,20 @@ TEST(Steering, KeepsItsPromisesUnderAnyInterleaving) {
 }
 
 // The same promises over one long life each, where the tables have seen many generations of entries.
-TEST(Steering, KeepsItsPromisesOverALongLife) {
-    for (std::uint32_t seed = 1; seed <= 40; ++seed) {
+TEST_P(Steering, KeepsItsPromisesOverALongLife) {
+    for (std::uint32_t seed = 1; seed <= 20; ++seed) {
         std::mt19937 random(seed);
         std::vector<Command> script(6000);
         for (Command& c : script)
             c = {static_cast<std::uint8_t>(random()), static_cast<std::uint8_t>(random()),
                  static_cast<std::uint8_t>(random())};
-        World world;
+        World world(GetParam());
         ASSERT_NO_THROW(world.run(script)) << "seed " << seed;
         ASSERT_NO_THROW(world.settle()) << "seed " << seed;
     }
 }
+
+INSTANTIATE_TEST_SUITE_P(UnderFloods, Steering, testing::Values(Hazard::Floods));
+INSTANTIATE_TEST_SUITE_P(OnStalePorts, Steering, testing::Values(Hazard::StalePorts));
 
 }  // namespace godwit::test

@@ -19,7 +19,7 @@ void World::require(bool holds, const std::string& promise) {
     if (!holds) throw std::logic_error(promise);
 }
 
-World::World() : plane_(kSizes) {
+World::World(Hazard hazard) : hazard_(hazard), plane_(kSizes) {
     clients_.assign(kTuples, TcpEnd(/*listens=*/false));
     for (auto& hosts : servers_) hosts.assign(kTuples, TcpEnd(/*listens=*/true));
     plane_.manage({});
@@ -54,6 +54,15 @@ void World::deliver(std::size_t index) {
         to_client(frame);
     else
         to_server(frame, *frame.to == kSourcePort ? kSource : kDestination);
+}
+
+// Anywhere but between a VM and its switch: what both ends say unheard (two lost RSTs), only the idle limit
+// can tell.
+void World::lose(std::size_t index) {
+    if (flying_.empty()) return;
+    index %= flying_.size();
+    bool from_vm = !flying_[index].to && flying_[index].from != kUplink;
+    if (!from_vm) flying_.erase(flying_.begin() + static_cast<std::ptrdiff_t>(index));
 }
 
 // A SYN that nothing is remembered of belongs to the default owner of this moment, a remembered one to
@@ -114,8 +123,16 @@ void World::to_server(const Flying& frame, Slot slot) {
     for (const Seg& reply : effect.replies) emit(reply, frame.tuple, port_of(slot));
 }
 
+bool World::holds_dead_connection(int i) {
+    return std::ranges::any_of(std::array{kSource, kDestination}, [&](Slot slot) {
+        const std::optional<Socket>& held = server(slot, i).socket;
+        return held && held->state == State::Established && !held->copied;
+    });
+}
+
 void World::connect(int i) {
     if (client(i).socket && client(i).socket->state != State::TimeWait) return;
+    if (hazard_ == Hazard::Floods && holds_dead_connection(i)) return;
     std::uint32_t connection = ++next_connection_;
     connections_[connection].tuple = i;
     // The last attempt's half-open socket has been given up by the VM (63 s in Linux).
@@ -165,6 +182,7 @@ void World::flip() {
 // ---- the attacker: off the path, so it guesses sequence numbers and misses ----------------------------
 
 void World::flood(std::uint8_t kind, std::uint8_t amount) {
+    if (hazard_ != Hazard::Floods) return;
     for (unsigned n = 0; n < amount % 64u; ++n) {
         Tcp forged = tcp("10.66." + std::to_string(random_() % 256) + "." + std::to_string(random_() % 256) +
                              ":" + std::to_string(1 + random_() % 60000), "10.1.0.1:80");
@@ -210,12 +228,11 @@ void World::step(const Command& command) {
         case 13: advance(1 + command.amount % 4 * ModelPlane::kTicksPerSecond); break;
         case 14: plane_.sweep(); break;
         case 15: case 16:
-            if (!flying_.empty())
-                flying_.erase(flying_.begin() + static_cast<std::ptrdiff_t>(command.amount % flying_.size()));
+            lose(command.amount);
             break;
         default: deliver(command.amount % 2 ? 0 : command.amount);
     }
-    while (flying_.size() > kFlyingMax) flying_.erase(flying_.begin());
+    while (flying_.size() > kFlyingMax) deliver(0);
 }
 
 void World::run(const std::vector<Command>& script) {

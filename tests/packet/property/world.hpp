@@ -22,9 +22,14 @@ struct Command {
     std::uint8_t op = 0, who = 0, amount = 0;
 };
 
+// Floods push records out; stale ports bring a client back on ports of which a VM still holds the client's
+// last, dead connection. Both at once, on the same ports within one round trip, can cost that client a
+// reset: nothing is left then that tells the dead connection's words from the new one's.
+enum class Hazard { Floods, StalePorts };
+
 class World {
   public:
-    World();
+    explicit World(Hazard hazard);
     void run(const std::vector<Command>& script);
     // No more loss and no more attacks: every connection must still work, then all of them end, and the
     // drain must be over.
@@ -55,11 +60,13 @@ class World {
     void step(const Command& command);
     void emit(const std::optional<Seg>& seg, int tuple, Port from);
     void deliver(std::size_t index);
+    void lose(std::size_t index);
     void through_switch(Flying frame);
     void to_client(const Flying& frame);
     void to_server(const Flying& frame, Slot slot);
     void note_syn(const Flying& frame, const Outcome& out);
     void connect(int i);
+    bool holds_dead_connection(int i);
     void advance(std::uint32_t ticks);
     void abort_server(Slot slot, int i);
     void fork_and_host();
@@ -76,6 +83,7 @@ class World {
     static void require(bool holds, const std::string& promise);
 
     enum class Phase { Steady, Hosted, Draining };
+    Hazard hazard_;
     ModelPlane plane_;
     std::vector<TcpEnd> clients_, servers_[2];
     std::map<std::uint32_t, Connection> connections_;
