@@ -168,7 +168,8 @@ void Console::end_status_line() const {
 }
 
 void Console::error(const Error& error) const {
-    std::string detail = error.doing;
+    // A problem the server described says itself what was being done.
+    std::string detail = error.slug.empty() ? error.doing : "";
     if (!detail.empty() && !error.cause.empty()) detail += ": ";
     detail += error.cause;
     for (const FieldError& field : error.fields) {

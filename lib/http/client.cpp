@@ -124,7 +124,7 @@ struct Client::State {
 
     static Task<json::bj::value> call(std::shared_ptr<State> state, Request request,
                                       Deadline deadline) {
-        const std::string doing = request.method + " " + state->envelope.host + request.path;
+        const std::string doing = request.method + " " + state->envelope.where + request.path;
         Result<Response> response = co_await send(state, std::move(request), deadline);
         if (!response) co_return std::unexpected(std::move(response).error());
         if (response->status / 100 != 2) co_return std::unexpected(error_of(*response, doing));
@@ -151,8 +151,9 @@ Client::Client(asio::any_io_executor executor, std::string server, std::string t
     Result<Address> address = parse_address(server);
     // RFC 9110 §7.2: a unix socket has no authority, so the Host is a fixed word.
     std::string host = address && !address->is_unix() ? address->text() : "localhost";
+    std::string where = address ? address->text() : server;
     state_ = std::make_shared<State>(State{std::move(executor), std::move(address),
-                                           Envelope{std::move(host), std::move(token)}});
+                                           Envelope{std::move(host), std::move(where), std::move(token)}});
 }
 
 Client::~Client() = default;

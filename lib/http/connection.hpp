@@ -16,6 +16,7 @@ using Deadline = std::chrono::steady_clock::time_point;
 // What goes on the wire besides the request itself.
 struct Envelope {
     std::string host;   // the Host header
+    std::string where;  // the server as it was named to us, for error texts
     std::string token;  // "" sends no Authorization
 };
 

@@ -53,7 +53,7 @@ Headers headers_of(const bhttp::fields& fields) {
 }
 
 std::string doing_of(const Request& request, const Envelope& envelope) {
-    return request.method + " " + envelope.host + request.path;
+    return request.method + " " + envelope.where + request.path;
 }
 
 std::string said(ErrorCode error) {
