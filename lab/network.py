@@ -69,7 +69,8 @@ def _client_network(prefix, places):
     for place, port in (("client", "uplink"), ("host-a", "host-a"), ("host-b", "host-b")):
         _veth(prefix, "switch", port, place, "eth0")
     # XDP on the uplink redirects whole frames: a checksum left to be finished by a device would never be.
-    places["client"].run("ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off")
+    # And it answers ARP itself: without GRO on the far end of a veth such answers vanish silently.
+    places["client"].run("ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off", "gro", "on")
     for address in CLIENT_ADDRESSES:
         places["client"].ip(f"address add {address} dev eth0" + (" nodad" if ":" in address else ""))
     places["client"].ip("link set eth0 up")
