@@ -28,7 +28,7 @@ STEER_INLINE uint32_t steer_set_of(const struct steer_config *config, enum steer
 STEER_INLINE bool steer_handshake_free(struct steer_plane *plane, struct steer_slot *slot, uint32_t meta,
                                        uint32_t new_life)
 {
-    struct vm_record *vm = steer_vm(plane, steer_key_vm(slot->address_id));
+    struct vm_record *vm = steer_vm(plane, steer_key_vm(STEER_PEEK(slot->address_id)));
     if (steer_cas32(&slot->meta, meta, steer_meta_next_generation(meta) | new_life) != meta)
         return false;
     if (vm)
@@ -54,7 +54,7 @@ STEER_COLD uint32_t steer_handshake_find(struct steer_plane *plane, enum steer_t
         struct steer_slot *slot = steer_line_find(line, key, steer_is_v6_table(table), &meta);
         if (!slot)
             continue;
-        if (steer_tick(plane) - slot->last_tick >= timeout) {
+        if (steer_tick(plane) - STEER_PEEK(slot->last_tick) >= timeout) {
             steer_handshake_free(plane, slot, meta, STEER_EMPTY);
             return STEER_NOWHERE;
         }
@@ -109,7 +109,7 @@ STEER_COLD uint32_t steer_handshake_note(struct steer_plane *plane, enum steer_t
 // newcomers until it has expired, because a SYN-ACK without a record may be a clone's and is fenced.
 STEER_INLINE bool steer_is_expendable(struct steer_plane *plane, const struct steer_slot *victim, uint32_t meta)
 {
-    struct vm_record *vm = steer_vm(plane, steer_key_vm(victim->address_id));
+    struct vm_record *vm = steer_vm(plane, steer_key_vm(STEER_PEEK(victim->address_id)));
     uint64_t word = vm ? steer_load64(&vm->steer) : 0;
     return !steer_is_draining(word) || steer_meta_owner(meta) != steer_previous(word);
 }

@@ -60,7 +60,7 @@ STEER_COLD uint32_t steer_session_forget(struct steer_plane *plane, enum steer_t
 STEER_INLINE bool steer_session_restarts(const struct steer_slot *slot, uint32_t meta,
                                          const struct steer_packet *p)
 {
-    bool repeats = p->seq == slot->vm_edge || p->seq + 1 == slot->vm_edge;
+    bool repeats = p->seq == STEER_PEEK(slot->vm_edge) || p->seq + 1 == STEER_PEEK(slot->vm_edge);
     return p->from_backend && (meta & STEER_META_FIN_VM || !repeats);
 }
 
@@ -71,8 +71,8 @@ STEER_INLINE bool steer_rst_plausible(const struct steer_slot *slot, uint32_t me
                                       const struct steer_packet *p)
 {
     if (!(meta & STEER_META_HEARD_PEER) && p->tcp_flags & WIRE_TCP_ACK)
-        return p->ack == slot->vm_edge + 1;
-    return p->seq - slot->peer_edge < STEER_WINDOW;
+        return p->ack == STEER_PEEK(slot->vm_edge) + 1;
+    return p->seq - STEER_PEEK(slot->peer_edge) < STEER_WINDOW;
 }
 
 // Same for its FIN: a forged one far outside would shorten the idle limit of a live session. Once a FIN is
@@ -82,8 +82,8 @@ STEER_INLINE bool steer_fin_plausible(const struct steer_slot *slot, uint32_t me
 {
     uint32_t fin = p->seq + p->length - 1;
     if (!(meta & STEER_META_FIN_PEER))
-        return fin - slot->peer_edge < STEER_WINDOW;
-    return !(meta & STEER_META_FIN_PEER_ACKED) && slot->peer_edge - fin < STEER_WINDOW;
+        return fin - STEER_PEEK(slot->peer_edge) < STEER_WINDOW;
+    return !(meta & STEER_META_FIN_PEER_ACKED) && STEER_PEEK(slot->peer_edge) - fin < STEER_WINDOW;
 }
 
 STEER_INLINE uint32_t steer_meta_from_vm(struct steer_slot *slot, uint32_t meta, const struct steer_packet *p)
@@ -113,7 +113,7 @@ STEER_INLINE uint32_t steer_meta_from_peer(struct steer_slot *slot, uint32_t met
     if (p->kind == STEER_RST)
         return steer_rst_plausible(slot, meta, p) ? meta | STEER_META_RESET : meta;
     meta |= STEER_META_HEARD_PEER;
-    if (p->ack - slot->vm_edge + STEER_WINDOW <= 2u * STEER_WINDOW) /* of this very connection */
+    if (p->ack - STEER_PEEK(slot->vm_edge) + STEER_WINDOW <= 2u * STEER_WINDOW) /* of this very connection */
         meta &= ~(uint32_t)STEER_META_DOUBTED;
     if (p->tcp_flags & WIRE_TCP_FIN && steer_fin_plausible(slot, meta, p)) {
         steer_store32(&slot->peer_edge, p->seq + p->length - 1);
@@ -170,14 +170,14 @@ STEER_INLINE void steer_session_track(struct steer_plane *plane, enum steer_tabl
     bool ends = (p->tcp_flags & (WIRE_TCP_FIN | WIRE_TCP_RST)) || (meta & STEER_META_ENDING);
     if (meta & STEER_META_CLOSED)
         return; /* the linger counts from the close, late retransmissions do not prolong it */
-    if (slot->last_tick != tick)
+    if (STEER_PEEK(slot->last_tick) != tick)
         steer_store32(&slot->last_tick, tick);
     if (ends || !(meta & heard)) {
         steer_session_transition(plane, table, key, p);
         meta = steer_load32(&slot->meta);
     }
     if (p->from_backend && p->tcp_flags & WIRE_TCP_ACK && !(meta & STEER_META_FIN_PEER) &&
-        slot->peer_edge != p->ack)
+        STEER_PEEK(slot->peer_edge) != p->ack)
         steer_store32(&slot->peer_edge, p->ack);
 }
 
@@ -214,12 +214,12 @@ STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table t
     uint32_t meta = steer_load32(&slot->meta);
     if (steer_meta_life(meta) != STEER_LIVE)
         return;
-    struct vm_record *vm = steer_vm(plane, steer_key_vm(slot->address_id));
+    struct vm_record *vm = steer_vm(plane, steer_key_vm(STEER_PEEK(slot->address_id)));
     if (!vm)
         return;
     uint64_t word = steer_load64(&vm->steer);
     bool is_session = steer_is_session_table(table);
-    uint32_t timeout = is_session ? steer_session_timeout(vm, word, meta, slot->protocol)
+    uint32_t timeout = is_session ? steer_session_timeout(vm, word, meta, STEER_PEEK(slot->protocol))
                                   : vm->timeouts.handshake;
     // A slot touched after `tick` was read looks younger than zero: signed.
     if ((int32_t)(tick - steer_load32(&slot->last_tick)) >= (int32_t)timeout) {

@@ -61,14 +61,15 @@ STEER_INLINE struct steer_places steer_places(const struct steer_config *config,
 STEER_INLINE bool steer_matches(const struct steer_line *line, const struct steer_slot *slot,
                                 const struct steer_key *key, uint32_t wide)
 {
-    if (slot->peer_be != key->peer_be || slot->peer_port != key->peer_port ||
-        slot->vm_port != key->vm_port || slot->address_id != key->address_id ||
-        slot->protocol != key->protocol)
+    if (STEER_PEEK(slot->peer_be) != key->peer_be || STEER_PEEK(slot->peer_port) != key->peer_port ||
+        STEER_PEEK(slot->vm_port) != key->vm_port || STEER_PEEK(slot->address_id) != key->address_id ||
+        STEER_PEEK(slot->protocol) != key->protocol)
         return false;
     if (!wide)
         return true;
-    return line->wide.peer_rest[0] == key->peer_rest[0] && line->wide.peer_rest[1] == key->peer_rest[1] &&
-           line->wide.peer_rest[2] == key->peer_rest[2];
+    return STEER_PEEK(line->wide.peer_rest[0]) == key->peer_rest[0] &&
+           STEER_PEEK(line->wide.peer_rest[1]) == key->peer_rest[1] &&
+           STEER_PEEK(line->wide.peer_rest[2]) == key->peer_rest[2];
 }
 
 // Life and generation are read before and after the key: an entry freed and filled between the two
@@ -79,6 +80,7 @@ STEER_INLINE bool steer_slot_is(struct steer_line *line, struct steer_slot *slot
     uint32_t before = steer_load32(&slot->meta);
     if (steer_meta_life(before) != STEER_LIVE || !steer_matches(line, slot, key, wide))
         return false;
+    STEER_FENCE(__ATOMIC_ACQUIRE);
     uint32_t after = steer_load32(&slot->meta);
     *meta = after;
     return ((before ^ after) & ~(uint32_t)STEER_META_STATE) == 0;
@@ -195,7 +197,7 @@ STEER_INLINE struct steer_slot *steer_claim_closed(struct steer_line *line, uint
         uint32_t meta = steer_load32(&slot->meta);
         claim->busy = steer_meta_next_generation(meta) | STEER_BUSY;
         if (steer_meta_life(meta) == STEER_LIVE && meta & STEER_META_CLOSED &&
-            fresh->tick - slot->last_tick >= fresh->linger &&
+            fresh->tick - STEER_PEEK(slot->last_tick) >= fresh->linger &&
             steer_cas32(&slot->meta, meta, claim->busy) == meta)
             return slot;
     }
@@ -206,21 +208,22 @@ STEER_INLINE struct steer_slot *steer_claim_closed(struct steer_line *line, uint
 STEER_INLINE void steer_fill(struct steer_slot *slot, uint32_t wide, const struct steer_key *key,
                              struct steer_fresh *fresh, const struct steer_claim *claim)
 {
-    slot->peer_be = key->peer_be;
-    slot->peer_port = key->peer_port;
-    slot->vm_port = key->vm_port;
-    slot->address_id = key->address_id;
-    slot->protocol = key->protocol;
+    STEER_FENCE(__ATOMIC_RELEASE); /* BUSY is seen before any of this */
+    STEER_POKE(slot->peer_be, key->peer_be);
+    STEER_POKE(slot->peer_port, key->peer_port);
+    STEER_POKE(slot->vm_port, key->vm_port);
+    STEER_POKE(slot->address_id, key->address_id);
+    STEER_POKE(slot->protocol, key->protocol);
     if (wide) {
-        claim->line->wide.peer_rest[0] = key->peer_rest[0];
-        claim->line->wide.peer_rest[1] = key->peer_rest[1];
-        claim->line->wide.peer_rest[2] = key->peer_rest[2];
+        STEER_POKE(claim->line->wide.peer_rest[0], key->peer_rest[0]);
+        STEER_POKE(claim->line->wide.peer_rest[1], key->peer_rest[1]);
+        STEER_POKE(claim->line->wide.peer_rest[2], key->peer_rest[2]);
     }
-    slot->last_tick = fresh->tick;
-    slot->vm_edge = fresh->vm_edge;
-    slot->peer_edge = fresh->peer_edge;
+    STEER_POKE(slot->last_tick, fresh->tick);
+    STEER_POKE(slot->vm_edge, fresh->vm_edge);
+    STEER_POKE(slot->peer_edge, fresh->peer_edge);
     if (fresh->state & STEER_META_SPILLED)
-        slot->bucket = claim->home;
+        STEER_POKE(slot->bucket, claim->home);
     fresh->meta = steer_meta_generation(claim->busy) | (fresh->state & STEER_META_STATE) | STEER_LIVE;
     steer_publish32(&slot->meta, fresh->meta);
 }
@@ -301,7 +304,7 @@ STEER_COLD uint32_t steer_insert(struct steer_plane *plane, enum steer_table tab
 STEER_INLINE bool steer_remove(struct steer_plane *plane, enum steer_table table, struct steer_slot *slot,
                                uint32_t meta)
 {
-    uint32_t home_index = slot->bucket;
+    uint32_t home_index = STEER_PEEK(slot->bucket);
     if (steer_cas32(&slot->meta, meta, steer_meta_next_generation(meta) | STEER_EMPTY) != meta)
         return false;
     if (meta & STEER_META_SPILLED) {

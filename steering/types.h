@@ -34,6 +34,9 @@ STEER_INLINE void steer_publish32(uint32_t *p, uint32_t value)
     (void)__sync_lock_test_and_set(p, value);
 }
 STEER_INLINE void steer_store32(uint32_t *p, uint32_t value) { *(volatile uint32_t *)p = value; }
+#define STEER_PEEK(field) (field)
+#define STEER_POKE(field, value) ((field) = (value))
+#define STEER_FENCE(order) ((void)0)
 STEER_INLINE uint32_t steer_cas32(uint32_t *p, uint32_t expected, uint32_t desired)
 {
     return __sync_val_compare_and_swap(p, expected, desired);
@@ -50,6 +53,11 @@ STEER_INLINE void steer_publish32(uint32_t *p, uint32_t value)
 {
     __atomic_store_n(p, value, __ATOMIC_RELEASE);
 }
+// A key may be read while its slot is being filled for another (the reader finds out and looks elsewhere):
+// for the C and C++ memory models such accesses are relaxed atomics between fences.
+#define STEER_PEEK(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define STEER_POKE(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
+#define STEER_FENCE(order) __atomic_thread_fence(order)
 STEER_INLINE void steer_store32(uint32_t *p, uint32_t value)
 {
     __atomic_store_n(p, value, __ATOMIC_RELAXED);
@@ -102,6 +110,12 @@ STEER_INLINE bool steer_slot_present(uint64_t word, uint32_t slot)
 STEER_INLINE bool steer_slot_active(uint64_t word, uint32_t slot)
 {
     return slot == steer_owner(word) || (steer_is_draining(word) && slot == steer_previous(word));
+}
+// A backend that may ask who its neighbours are and hears the answers: a clone must know them before the
+// flip, or its first SYN-ACK waits a second for ARP to try again.
+STEER_INLINE bool steer_slot_hears(uint64_t word, uint32_t slot)
+{
+    return steer_slot_present(word, slot) && (steer_slot_active(word, slot) || steer_is_hosting(word));
 }
 // `flags`: STEER_VALID | STEER_HOSTING | STEER_DRAINING; `present`: bit 0 = slot 0, bit 1 = slot 1. With
 // DRAINING the previous owner is taken for the original: right for a first flip, see steer_word_next.

@@ -57,7 +57,7 @@ TYPED_TEST(EveryPlane, BackendThatIsNeitherOwnerNorPreviousIsSilent) {
         EXPECT_TRUE(dropped(this->from_destination(udp("10.0.0.9:1", "10.1.0.1:2").reply().datagram()), "fenced"));
         EXPECT_TRUE(dropped(this->from_destination(gratuitous_arp("10.1.0.1")), "fenced-announce"));
         EXPECT_TRUE(dropped(this->from_destination(rarp()), "fenced-announce"));
-        EXPECT_TRUE(dropped(this->from_destination(arp_request_from_vm("10.1.0.1", "10.1.0.254")), "fenced"));
+        EXPECT_TRUE(dropped(this->from_destination(arp_reply_from_vm("10.1.0.1", "10.1.0.254")), "fenced"));
         EXPECT_TRUE(dropped(this->from_destination(echo_from_vm("10.1.0.99", "10.0.0.9").request()), "fenced"))
             << "not with another address either";
         EXPECT_TRUE(dropped(this->from_destination(ethernet(kBroadcast, kVmMac, 0x88cc, Bytes(46, 0))), "fenced"));
