@@ -117,6 +117,7 @@ Task<AgentVm> Agent::activate(std::string vm, protocol::ActivationRequest reques
         // port is open before it speaks.
         Result<void> done = machine->write_role(request.role, record.epoch);
         if (done) done = machine->set_link(true);
+        if (done) done = co_await machine->wait_for_link();
         if (done) done = co_await machine->resume();
         if (!done) {
             (void)machine->set_link(false);

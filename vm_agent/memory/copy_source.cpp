@@ -87,7 +87,9 @@ Result<void> CopySource::send_base(FrameChannel& channel) {
                 const std::uint64_t end = std::min<std::uint64_t>(at + kChunkBytes, extent.end());
                 sent = copy_chunk(channel, block, now, base_.blocks()[block], at, end);
                 if (!sent) return sent;
-                progress_->bytes_copied += end - at;
+                const std::uint64_t copied = progress_->bytes_copied += end - at;
+                // The guest has touched new pages since the total was taken.
+                if (copied > progress_->bytes_total) progress_->bytes_total = copied;
             }
         }
     }

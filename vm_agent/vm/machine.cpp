@@ -25,6 +25,7 @@ namespace {
 
 constexpr milliseconds kKillDeadline{10'000};
 constexpr milliseconds kGuestDeadline{1000};
+constexpr milliseconds kLinkPatience{4000};
 constexpr milliseconds kSweepEvery{20};
 constexpr int kSweepTries = 100;
 constexpr std::uint64_t kMib = 1 << 20;
@@ -259,6 +260,14 @@ Result<void> Machine::remove_bases() {
 
 Result<void> Machine::set_link(bool up) {
     return set_tap_link(paths_.tap(), host_.config.bridge, up ? Link::up : Link::down);
+}
+
+Task<void> Machine::wait_for_link() {
+    std::function<Result<void>()> work = [tap = paths_.tap()]() {
+        return wait_until_running(tap, kLinkPatience);
+    };
+    Result<void> running = co_await run_on<void>(host_.pool, std::move(work));
+    co_return running;
 }
 
 }  // namespace godwit::agent

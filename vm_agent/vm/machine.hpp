@@ -62,6 +62,7 @@ public:
     // Undoes pause(): observed running through QMP before the record forgets it.
     Task<void> resume();
     Result<void> set_link(bool up);
+    Task<void> wait_for_link();  // until what is set up really passes frames
     // x-ignore-shared and events; on both sides, before any device state is written or read.
     Task<void> prepare_migration(bool incoming);
     // Device state of the paused VM into `fd`; the file's size is the stream's.

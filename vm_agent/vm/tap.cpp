@@ -5,8 +5,10 @@
 #include <cstring>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -37,6 +39,12 @@ Result<void> set_up_flag(const std::string& name, bool up) {
     if (request.ifr_flags != flags && ioctl(control.get(), SIOCSIFFLAGS, &request) != 0)
         return fail_errno(Fault::Retry, "switch interface " + name);
     return {};
+}
+
+bool has_flag(const std::string& name, short flag) {
+    Descriptor control = control_socket();
+    ifreq request = request_for(name);
+    return ioctl(control.get(), SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & flag) != 0;
 }
 
 Result<void> in_bridge(const std::string& name, const std::string& bridge, bool inside) {
@@ -98,9 +106,29 @@ Result<void> set_tap_link(const std::string& name, const std::string& bridge, Li
 }
 
 bool is_tap_up(const std::string& name) {
-    Descriptor control = control_socket();
-    ifreq request = request_for(name);
-    return ioctl(control.get(), SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP) != 0;
+    return has_flag(name, IFF_UP);
+}
+
+Result<void> wait_until_running(const std::string& name, std::chrono::milliseconds deadline) {
+    const std::string doing = "wait for interface " + name;
+    Descriptor links(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
+    sockaddr_nl address{};
+    address.nl_family = AF_NETLINK;
+    address.nl_groups = RTMGRP_LINK;
+    if (bind(links.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0)
+        return fail_errno(Fault::Retry, doing);
+    const auto end = std::chrono::steady_clock::now() + deadline;
+    // Listening began before the first look, so no change is slept over.
+    while (!has_flag(name, IFF_RUNNING)) {
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+            end - std::chrono::steady_clock::now());
+        pollfd readable{links.get(), POLLIN, 0};
+        if (left.count() <= 0 || poll(&readable, 1, static_cast<int>(left.count())) == 0)
+            return fail(Fault::Retry, doing, "it is up, but its link did not come");
+        char message[8192];
+        while (recv(links.get(), message, sizeof(message), 0) > 0) continue;
+    }
+    return {};
 }
 
 Result<void> delete_tap(const std::string& name) {

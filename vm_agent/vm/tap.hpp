@@ -4,6 +4,7 @@
 
 #include "lib/error.hpp"
 
+#include <chrono>
 #include <string>
 
 namespace godwit::agent {
@@ -15,6 +16,9 @@ Result<void> create_tap(const std::string& name);
 // Up: into `bridge` (unless that is empty) first, then up. Down: down first, then out of the
 // bridge. Both are fine when it is so already.
 Result<void> set_tap_link(const std::string& name, const std::string& bridge, Link link);
+// Until frames really pass, or Retry at the deadline. Blocking. The kernel tells a bridge of a port that
+// came up at most once a second, and before that it drops what is for the port.
+Result<void> wait_until_running(const std::string& name, std::chrono::milliseconds deadline);
 bool is_tap_up(const std::string& name);
 bool tap_exists(const std::string& name);
 // Not there already is fine.

@@ -1,0 +1,115 @@
+// The shipped examples load; what is wrong is told all at once, with its place; and the command
+// line QEMU gets.
+#include "tests/fakes/temporary_directory.hpp"
+#include "vm_agent/vm/command_line.hpp"
+
+#include <algorithm>
+#include <fstream>
+
+#include <gtest/gtest.h>
+
+namespace {
+
+using namespace godwit;
+using fakes::TemporaryDirectory;
+using namespace godwit::agent;
+
+TEST(AgentConfig, ShippedExamplesLoad) {
+    Result<Config> config = load_config(GODWIT_CONFIGS "/agent.yaml");
+    ASSERT_TRUE(config) << config.error().text();
+    EXPECT_EQ(config->id, "host-a");
+    EXPECT_EQ(config->transfer_address, config->transfer_listen);
+    Result<VmFile> vm = load_vm_file(GODWIT_CONFIGS "/vm-web-1.yaml");
+    ASSERT_TRUE(vm) << vm.error().text();
+    EXPECT_EQ(vm->spec.regions.at(0).name, "sessions");
+}
+
+std::string errors_of(const std::string& text, bool vm = false) {
+    TemporaryDirectory folder;
+    const std::string file = folder.file("c.yaml");
+    std::ofstream(file) << text;
+    if (vm) {
+        Result<VmFile> loaded = load_vm_file(file);
+        return loaded ? "" : loaded.error().text();
+    }
+    Result<Config> loaded = load_config(file);
+    return loaded ? "" : loaded.error().text();
+}
+
+TEST(AgentConfig, EveryErrorIsToldWithItsLine) {
+    const std::string said = errors_of(
+        "apiVersion: godwit/v2\nkind: Agent\nid: Host A\nlisten: [nowhere]\npeer_token_file: /t\n"
+        "transfer_listen: \"127.0.0.1:7010\"\nstate_dir: relative\ntap_prefix: much-too-long\n");
+    for (const char* part : {":1:", "/apiVersion", ":3:", "/id", ":4:", "/listen/0",
+                             ":7:", "/state_dir", ":8:", "/tap_prefix"})
+        EXPECT_NE(said.find(part), std::string::npos) << part << " in\n" << said;
+}
+
+TEST(VmFile, EveryErrorIsToldWithItsField) {
+    const std::string said = errors_of(
+        "apiVersion: godwit/v1\nkind: Vm\nspec:\n  id: ../../etc\n  machine: microvm\n  cpu: \"max "
+        "-S\"\n  vcpus: 0\n"
+        "  memory_mib: 7\n  mac: \"01:00:00:00:00:01\"\n  addresses: [\"10.1.0.10/24\"]\n  disks: "
+        "[{base: /d.img}]\n"
+        "  regions: [{name: a, size_mib: 2}, {name: a}]\n",
+        true);
+    for (const char* part : {"/spec/id", "/spec/machine", "/spec/cpu", "/spec/vcpus",
+                             "/spec/memory_mib", "/spec/mac", "/spec/addresses/0", "/spec/disks",
+                             "/spec/kernel", "/spec/regions/0/size_mib", "/spec/regions/1/name"})
+        EXPECT_NE(said.find(part), std::string::npos) << part << " in\n" << said;
+}
+
+protocol::VmSpec example() {
+    return load_vm_file(GODWIT_CONFIGS "/vm-web-1.yaml")->spec;
+}
+
+std::vector<std::string> words_for(const std::string& host, BootMode mode) {
+    Config config;
+    config.id = host;
+    config.run_dir = "/run/" + host;
+    config.shm_dir = "/shm,with comma";
+    protocol::VmSpec spec = example();
+    return qemu_command_line(config.qemu, "tcg", spec, VmPaths(config, spec.id), mode);
+}
+
+bool has(const std::vector<std::string>& words, const std::string& word) {
+    return std::ranges::find(words, word) != words.end();
+}
+
+TEST(CommandLine, MemoryIsSharedAndRegionsAreTheirOwnDevices) {
+    const std::vector<std::string> words = words_for("host-a", BootMode::boot);
+    EXPECT_TRUE(has(words, "q35,memory-backend=ram0"));
+    EXPECT_TRUE(has(words,
+                    "memory-backend-file,id=ram0,size=256M,mem-path=/shm,,with comma/"
+                    "godwit.host-a.web-1.ram,share=on"));
+    EXPECT_TRUE(has(words, "virtio-pmem-pci,memdev=region0,id=pmem0"));
+    EXPECT_FALSE(has(words, "-incoming"));
+}
+
+TEST(CommandLine, BothHostsBuildTheSameDevices) {
+    auto devices = [](std::vector<std::string> words) {
+        std::vector<std::string> found;
+        for (std::size_t i = 0; i + 1 < words.size(); ++i)
+            if (words[i] == "-device" || words[i] == "-machine" || words[i] == "-cpu" ||
+                words[i] == "-m")
+                found.push_back(words[i + 1]);
+        return found;
+    };
+    const std::vector<std::string> there = words_for("host-b", BootMode::incoming);
+    EXPECT_EQ(devices(words_for("host-a", BootMode::boot)), devices(there));
+    EXPECT_TRUE(has(there, "-incoming"));
+    EXPECT_TRUE(has(there, "-S"));
+}
+
+TEST(Paths, TapNamesFitAndTwoHostsNeverMeet) {
+    Config a, b;
+    a.id = "host-a";
+    b.id = "host-b";
+    a.tap_prefix = "godwitx";
+    const VmPaths one(a, "web-1"), two(b, "web-1"), other(a, "web-2");
+    EXPECT_LE(one.tap().size(), 15u);
+    EXPECT_NE(one.tap(), other.tap());
+    EXPECT_NE(one.ram(), two.ram());
+}
+
+}  // namespace

@@ -1,0 +1,189 @@
+// A whole copy over a socket, without QEMU: the "guest" is a thread that writes into the source's
+// memory. And what a hostile source may not do to the destination.
+#include "vm_agent/memory/copy.hpp"
+
+#include "tests/fakes/temporary_directory.hpp"
+
+#include <cstring>
+#include <fcntl.h>
+#include <random>
+#include <sys/socket.h>
+#include <thread>
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+
+namespace {
+
+using namespace godwit;
+using fakes::TemporaryDirectory;
+using namespace godwit::memory;
+using namespace godwit::protocol::wire;
+
+constexpr std::uint64_t kRam = 24 << 20, kRegion = 4 << 20;
+
+struct TwoHosts {
+    TwoHosts() {
+        int fds[2];
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) != 0) std::abort();
+        source = std::make_unique<FrameChannel>(Descriptor(fds[0]));
+        destination = std::make_unique<FrameChannel>(Descriptor(fds[1]));
+        for (FrameChannel* one : {source.get(), destination.get()})
+            one->set_deadline(std::chrono::seconds(20));
+        for (const char* host : {"a", "b"})
+            for (auto [name, bytes] : {std::pair{"ram", kRam}, {"region", kRegion}})
+                if (!MappedFile::create(file(host, name), bytes)) std::abort();
+    }
+    std::string file(const std::string& host, const std::string& name) const {
+        return folder.file("") + host + "." + name;
+    }
+    std::vector<BlockFile> blocks(const std::string& host) const {
+        return {{{"ram", kRam}, file(host, "ram")}, {{"region:r", kRegion}, file(host, "region")}};
+    }
+
+    TemporaryDirectory folder;
+    std::unique_ptr<FrameChannel> source, destination;
+};
+
+void scribble(Image& image, std::uint64_t seed, int times) {
+    std::mt19937_64 random(seed);
+    for (int i = 0; i < times; ++i) {
+        MappedFile& block = image.blocks()[random() % 2];
+        const std::uint64_t word = random() % 4 == 0 ? 0 : random();
+        std::memcpy(block.data() + random() % (block.size() / 8) * 8, &word, 8);
+    }
+}
+
+TEST(Copy, DestinationHoldsTheImageOfTheForkHoweverTheGuestWroteMeanwhile) {
+    TwoHosts hosts;
+    Image guest = *Image::open(hosts.blocks("a"));
+    scribble(guest, 1, 20'000);
+    // Left over from an earlier attempt: the copy must not show through.
+    Image target = *Image::open(hosts.blocks("b"));
+    scribble(target, 2, 5'000);
+
+    Result<CopyLanding> landed = fail(Fault::Lost, "", "");
+    Result<Descriptor> devices = fail(Fault::Lost, "", "");
+    std::thread there([&] {
+        landed = receive_copy(*hosts.destination, target);
+        if (!landed) return hosts.destination->abort(landed.error());
+        (void)hosts.destination->send(FrameType::patched, bytes_of(landed->root));
+        devices = receive_devices(*hosts.destination);
+        (void)hosts.destination->send(FrameType::loaded, {});
+    });
+    auto progress = std::make_shared<CopyProgress>();
+    Result<CopySource> copy = CopySource::open(hosts.blocks("a"), progress);
+    ASSERT_TRUE(copy) << copy.error().text();
+    std::atomic<bool> running = true;
+    std::thread writer([&] {
+        for (std::uint64_t seed = 3; running; ++seed) scribble(guest, seed, 500);
+    });
+    Result<void> sent = copy->send_base(*hosts.source);
+    running = false;  // the fork: the guest stands still
+    writer.join();
+    ASSERT_TRUE(sent) << sent.error().text();
+    scribble(guest, 99, 1000);
+    ASSERT_TRUE(copy->get_ready());
+    ASSERT_TRUE(copy->capture());
+    const Root at_fork = *guest.root();
+    scribble(guest, 100, 1000);  // and it goes on
+    Result<Root> root = copy->send_diff(*hosts.source, 8);
+    ASSERT_TRUE(root) << root.error().text();
+    Descriptor state(open(hosts.file("a", "ram").c_str(), O_RDONLY));
+    ASSERT_TRUE(send_devices(*hosts.source, state.get(), 3'000'000));
+    there.join();
+    ASSERT_TRUE(landed);
+    EXPECT_EQ(*root, at_fork);
+    EXPECT_EQ(*target.root(), at_fork);
+    EXPECT_EQ(*copy->fork_image().root(), at_fork);
+    EXPECT_EQ(landed->epoch, 8u);
+    ASSERT_TRUE(devices);
+    EXPECT_EQ(lseek(devices->get(), 0, SEEK_END), 3'000'000);
+    EXPECT_GT(progress->bytes_diff, 0u);
+    EXPECT_EQ(progress->bytes_total, progress->bytes_copied);
+}
+
+TEST(Copy, PagesOfZerosCostNothingOnTheWire) {
+    TwoHosts hosts;
+    {
+        Image guest = *Image::open(hosts.blocks("a"));
+        std::memset(guest.blocks()[0].data(), 0, kRam);
+        std::memset(guest.blocks()[0].data() + (5 << 20), 1, kPageBytes);
+    }
+    Image target = *Image::open(hosts.blocks("b"));
+    std::thread there([&] { (void)receive_copy(*hosts.destination, target); });
+    auto progress = std::make_shared<CopyProgress>();
+    Result<CopySource> copy = CopySource::open(hosts.blocks("a"), progress);
+    ASSERT_TRUE(copy);
+    ASSERT_TRUE(copy->send_base(*hosts.source));
+    EXPECT_LT(hosts.source->bytes_sent(), 2 * kPageBytes);
+    hosts.source->cancel();
+    there.join();
+    EXPECT_EQ(target.blocks()[0].data()[5 << 20], std::byte{1});
+}
+
+// One frame, and what the destination says to it. Its memory must be what it was.
+std::string refusal_of(FrameType type, std::span<const std::byte> head,
+                       std::span<const std::byte> body = {}) {
+    TwoHosts hosts;
+    Image target = *Image::open(hosts.blocks("b"));
+    const Root before = *target.root();
+    std::thread source([&] {
+        (void)hosts.source->send(type, head, body);
+        hosts.source->cancel();
+    });
+    Result<CopyLanding> landed = receive_copy(*hosts.destination, target);
+    source.join();
+    EXPECT_EQ(*target.root(), before);
+    return landed ? "taken" : landed.error().cause;
+}
+
+TEST(CopyDestination, RangesOutsideOfABlockAreRefusedAndNothingIsWritten) {
+    const std::vector<std::byte> page(kPageBytes, std::byte{1});
+    auto range = [&](RangeHead head) { return refusal_of(FrameType::base, bytes_of(head), page); };
+    EXPECT_NE(range({2, 0, 0, kPageBytes}).find("block 2 of 2"), std::string::npos);
+    EXPECT_NE(range({0, 0, kRam, kPageBytes}).find("does not lie in"), std::string::npos);
+    EXPECT_NE(range({0, 0, ~0ull << 12, kPageBytes}).find("does not lie in"), std::string::npos);
+    EXPECT_NE(range({0, 0, 64, kPageBytes}).find("does not lie in"), std::string::npos);
+    EXPECT_NE(range({0, 0, 0, 0}).find("does not lie in"), std::string::npos);
+    EXPECT_NE(range({0, 0, 0, ~0ull << 12}).find("does not lie in"), std::string::npos);
+    EXPECT_NE(range({0, 0, 0, 2 * kPageBytes}).find("says it has"), std::string::npos);
+    const RangeHead all{1, 0, 0, kRegion + kPageBytes};
+    EXPECT_NE(refusal_of(FrameType::zero, bytes_of(all)).find("does not lie in"),
+              std::string::npos);
+    EXPECT_NE(refusal_of(FrameType::base, bytes_of(all).first(7)).find("cut short"),
+              std::string::npos);
+}
+
+TEST(CopyDestination, FramesOutOfTurnAreRefused) {
+    EXPECT_NE(refusal_of(FrameType::devstate, {}).find("neither"), std::string::npos);
+    EXPECT_NE(refusal_of(FrameType::diff, {}).find("neither"), std::string::npos);
+}
+
+TEST(CopyDestination, WrongRootIsNotPatchedOver) {
+    const Root wrong{1, 2};
+    EXPECT_NE(refusal_of(FrameType::base_end, bytes_of(wrong)).find("after the base copy"),
+              std::string::npos);
+}
+
+std::string device_refusal(DevstateHead head, std::size_t bytes) {
+    TwoHosts hosts;
+    const std::vector<std::byte> body(bytes);
+    std::thread source([&] {
+        (void)hosts.source->send(FrameType::devstate, bytes_of(head), body);
+        hosts.source->cancel();
+    });
+    Result<Descriptor> devices = receive_devices(*hosts.destination);
+    source.join();
+    return devices ? "taken" : devices.error().cause;
+}
+
+TEST(CopyDestination, DeviceStateOfHostileSizesIsRefused) {
+    EXPECT_EQ(device_refusal({100, 0}, 100), "taken");
+    EXPECT_NE(device_refusal({kDevstateMax + 1, 0}, 100).find("device state"), std::string::npos);
+    EXPECT_NE(device_refusal({100, 50}, 50).find("device state"), std::string::npos);
+    EXPECT_NE(device_refusal({100, 0}, 200).find("device state"), std::string::npos);
+    EXPECT_NE(device_refusal({0, 0}, 0).find("device state"), std::string::npos);
+}
+
+}  // namespace
