@@ -160,7 +160,7 @@ STEER_INLINE void copy_to_backends(struct __sk_buff *skb, struct vm_record *vm)
 {
     uint64_t word = steer_load64(&vm->steer);
     for (uint32_t slot = 0; slot < STEER_SLOTS; ++slot)
-        if (steer_slot_present(word, slot) && steer_slot_active(word, slot)) {
+        if (steer_slot_hears(word, slot)) {
             count_to(vm, slot);
             bpf_clone_redirect(skb, vm->backend[slot].ifindex, 0);
         }

@@ -71,8 +71,8 @@ STEER_INLINE struct steer_verdict steer_decide_neighbour_in(const struct steer_f
         return steer_verdict(STEER_DROP, owner, STEER_KEEP, STEER_WHY_ADDRESS_CONFLICT);
     }
     // Replies and advertisements meant for the VM: the previous owner must refresh its neighbours during
-    // the drain too, and nothing in the reply says which of the two asked.
-    if (steer_is_draining(f->steer))
+    // the drain too, a clone must know them before the flip, and nothing in the reply says who asked.
+    if (steer_slot_hears(f->steer, 0) && steer_slot_hears(f->steer, 1))
         return steer_verdict(STEER_BOTH, owner, STEER_KEEP, STEER_WHY_NEIGHBOUR_BOTH);
     return steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_NEIGHBOUR);
 }
@@ -271,7 +271,8 @@ STEER_INLINE struct steer_verdict steer_decide(struct steer_facts *f)
     }
     bool announces = f->kind == STEER_ARP_ANNOUNCE || f->kind == STEER_ND_ANNOUNCE ||
                      f->kind == STEER_ND_PROBE;
-    if (!steer_slot_active(f->steer, f->sender))
+    bool asks = f->kind == STEER_ARP_REQUEST || f->kind == STEER_ND_SOLICIT;
+    if (!steer_slot_active(f->steer, f->sender) && !(asks && steer_slot_hears(f->steer, f->sender)))
         return steer_fenced(announces ? STEER_WHY_FENCED_ANNOUNCE : STEER_WHY_FENCED);
     if (steer_kind_has_session(f->kind))
         return steer_decide_out(f);

@@ -77,6 +77,20 @@ TYPED_TEST(EveryPlane, BothMayAskForTheirNeighboursWhileTheSourceDrains) {
     EXPECT_TRUE(passed(this->from_destination(solicit), "neighbour"));
 }
 
+// A clone that was silenced altogether met the flip without its neighbours: the first SYN-ACK waited a
+// second for ARP to try again.
+TYPED_TEST(EveryPlane, ACloneLearnsItsNeighboursBeforeTheFlipAndSaysNothingElse) {
+    Bytes solicit = neighbour_solicit(kV6, "2001:db8:1::fe", kVmMac);
+    EXPECT_TRUE(dropped(this->from_destination(arp_request_from_vm(kV4, "10.1.0.254")), "fenced"));
+    this->plane.steer(hosted(kSource));
+    EXPECT_TRUE(passed(this->from_destination(arp_request_from_vm(kV4, "10.1.0.254")), "neighbour"));
+    EXPECT_TRUE(passed(this->from_destination(solicit), "neighbour"));
+    Outcome out = this->from_client(arp_reply_to_vm("10.1.0.254", kV4));
+    EXPECT_EQ(out.action, STEER_BOTH);
+    EXPECT_TRUE(dropped(this->from_destination(gratuitous_arp(kV4)), "fenced-announce"));
+    EXPECT_TRUE(dropped(this->from_destination(arp_reply_from_vm(kV4, "10.1.0.9")), "fenced"));
+}
+
 TYPED_TEST(EveryPlane, OnlyTheOwnerAnnouncesTheAddress) {
     this->plane.steer(flipped(kSource, kDestination));
     Bytes advert = neighbour_advert(kV6, "ff02::1", kVmMac, {0x33, 0x33, 0, 0, 0, 1}, false);
