@@ -6,8 +6,8 @@
 #include "vm_agent/region/godwit_region.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,15 +62,23 @@ static void session_end(struct server* server, struct session* session) {
     free(session);
 }
 
+/* In repair mode a socket is closed without a word to its peer: no FIN that the switch would drop
+ * and the kernel would send again for minutes. */
+static void drop_copy(struct server* server, struct session* session) {
+    int on = TCP_REPAIR_ON;
+    setsockopt(session->fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on));
+    session_end(server, session);
+}
+
 /* A clone holds copies of the source's sockets. They are dropped here without touching a record;
- * what the kernel sends for them never leaves the switch. */
+ * whatever the kernel sends for them never leaves the switch. */
 static void follow_role(struct server* server) {
     uint64_t epoch = godwit_region_epoch(&server->region);
     enum godwit_role role = godwit_region_role(&server->region);
     if (role == server->role && epoch == server->epoch) return;
     if (role == GODWIT_CLONE)
         for (int fd = 0; fd < SESSIONS_MAX; ++fd)
-            if (server->sessions[fd]) session_end(server, server->sessions[fd]);
+            if (server->sessions[fd]) drop_copy(server, server->sessions[fd]);
     server->role = role;
     server->epoch = epoch;
 }

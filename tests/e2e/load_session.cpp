@@ -52,6 +52,7 @@ void Session::connect(const std::string& address) {
     const int type = protocol->is_datagram() ? SOCK_DGRAM : SOCK_STREAM;
     fd_ = socket(peer.address.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd_ < 0) throw std::runtime_error(std::string("socket: ") + std::strerror(errno));
+    asked_ms_ = now_ms();
     const int yes = 1;
     if (!protocol->is_datagram()) setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
     if (::connect(fd_, reinterpret_cast<const sockaddr*>(&peer.address), peer.length) != 0 &&
@@ -64,7 +65,8 @@ void Session::ask(Ask what) {
     out_ += protocol->request(what);
     bytes_unanswered = out_.size();
     waiting_ = true;
-    asked_ms_ = now_ms();
+    // The first answer is waited for from the connection's own beginning.
+    if (what != Ask::begin) asked_ms_ = now_ms();
     send_pending();
 }
 
