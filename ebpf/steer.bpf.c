@@ -1,7 +1,8 @@
 // The eBPF plane: XDP on uplinks, tc on VM ports. What happens to a packet is decided in steering/; here
 // it is carried out and counted.
-//   uplink     XDP: to the backend's port, answered, dropped; what it passes meets uplink_slow
-//   uplink_slow tc: the few frames that both backends of a draining VM must get, which XDP cannot copy
+//   uplink     XDP: to the backend's port, or dropped; what it passes meets uplink_slow
+//   uplink_slow tc: what is answered, and the few frames that both backends of a draining VM must get. XDP
+//              cannot copy, and its XDP_TX out of a veth wakes only a peer that runs XDP itself
 //   vm_port     tc: the egress fence, then out of the uplink or to another VM of this switch
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 #include "ebpf/maps.bpf.h"
@@ -63,51 +64,7 @@ STEER_COLD int was_reset(struct steer_plane *plane, struct steer_packet *p)
     return 1;
 }
 
-// The RST acknowledges nothing and has exactly the number the peer expects next: its own ACK
-// (RFC 9293 section 3.10.7.1), so a peer that checks windows believes it (RFC 5961 section 3).
-STEER_INLINE int write_rst(struct xdp_md *ctx, const struct steer_packet *p, bool wide)
-{
-    struct steer_rst rst = {.from_port = p->destination_port, .to_port = p->source_port, .seq = p->ack};
-    const int bytes = wide ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES;
-    rst.wide = wide;
-    __builtin_memcpy(rst.from_mac, p->destination_mac, 6);
-    __builtin_memcpy(rst.to_mac, p->source_mac, 6);
-    __builtin_memcpy(rst.from, p->destination, 16);
-    __builtin_memcpy(rst.to, p->source, 16);
-    if (bpf_xdp_adjust_tail(ctx, bytes - (int)(ctx->data_end - ctx->data)) != 0)
-        return XDP_DROP;
-    uint8_t *data = (uint8_t *)(long)ctx->data;
-    if (data + bytes > (uint8_t *)(long)ctx->data_end)
-        return XDP_DROP;
-    steer_write_rst(data, &rst);
-    return XDP_TX;
-}
-// Apart, so that the compiler does not merge the two into offsets the verifier cannot follow.
-STEER_COLD int send_rst4(struct xdp_md *ctx, const struct steer_packet *p)
-{
-    return p ? write_rst(ctx, p, false) : XDP_DROP;
-}
-STEER_COLD int send_rst6(struct xdp_md *ctx, const struct steer_packet *p)
-{
-    return p ? write_rst(ctx, p, true) : XDP_DROP;
-}
-
 // ---- XDP on an uplink -------------------------------------------------------------------------------
-
-STEER_COLD int answer_arp(struct xdp_md *ctx, const struct vm_record *vm)
-{
-    if (!vm)
-        return XDP_DROP;
-    uint8_t *data = (uint8_t *)(long)ctx->data, *end = (uint8_t *)(long)ctx->data_end;
-    return steer_answer_arp(data, end, vm->mac) ? XDP_TX : XDP_DROP;
-}
-STEER_COLD int answer_nd(struct xdp_md *ctx, const struct vm_record *vm)
-{
-    if (!vm || bpf_xdp_adjust_tail(ctx, STEER_NA_FRAME_BYTES - (int)(ctx->data_end - ctx->data)) != 0)
-        return XDP_DROP;
-    uint8_t *data = (uint8_t *)(long)ctx->data, *end = (uint8_t *)(long)ctx->data_end;
-    return steer_answer_nd(data, end, vm->mac) ? XDP_TX : XDP_DROP;
-}
 
 SEC("xdp")
 int uplink(struct xdp_md *ctx)
@@ -120,7 +77,7 @@ int uplink(struct xdp_md *ctx)
     steer_parse(&p, data, data_end, (uint32_t)(data_end - data));
     if (set && set->resets && was_reset(&plane, &p)) {
         count_reason(STEER_WHY_RESET_TOLD);
-        return p.family == 4 ? send_rst4(ctx, &p) : send_rst6(ctx, &p);
+        return XDP_PASS;
     }
 
     struct steer_outcome out = steer_from_network(&plane, &p);
@@ -133,9 +90,7 @@ int uplink(struct xdp_md *ctx)
             return XDP_DROP;
         count_to(out.vm, out.verdict.slot);
         return (int)bpf_redirect_map(&tx_ports, out.vm->backend[out.verdict.slot & 1].ifindex, XDP_DROP);
-    case STEER_ANSWER:
-        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(ctx, out.vm) : answer_arp(ctx, out.vm);
-    default: /* PASS: the kernel's; BOTH: uplink_slow */
+    default: /* PASS: the kernel's; ANSWER, BOTH: uplink_slow */
         return XDP_PASS;
     }
 }
@@ -166,7 +121,52 @@ STEER_INLINE void copy_to_backends(struct __sk_buff *skb, struct vm_record *vm)
         }
 }
 
-STEER_INLINE bool may_be_for_both(uint32_t kind)
+STEER_COLD int answer_arp(struct __sk_buff *skb, const struct vm_record *vm)
+{
+    if (!vm || bpf_skb_pull_data(skb, STEER_ARP_FRAME_BYTES) != 0)
+        return TC_ACT_SHOT;
+    uint8_t *data = (uint8_t *)(long)skb->data, *end = (uint8_t *)(long)skb->data_end;
+    return steer_answer_arp(data, end, vm->mac) ? (int)bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
+}
+STEER_COLD int answer_nd(struct __sk_buff *skb, const struct vm_record *vm)
+{
+    if (!vm || bpf_skb_change_tail(skb, STEER_NA_FRAME_BYTES, 0) != 0 ||
+        bpf_skb_pull_data(skb, STEER_NA_FRAME_BYTES) != 0)
+        return TC_ACT_SHOT;
+    uint8_t *data = (uint8_t *)(long)skb->data, *end = (uint8_t *)(long)skb->data_end;
+    return steer_answer_nd(data, end, vm->mac) ? (int)bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
+}
+
+// The RST acknowledges nothing and has exactly the number the peer expects next: its own ACK
+// (RFC 9293 section 3.10.7.1), so a peer that checks windows believes it (RFC 5961 section 3).
+STEER_INLINE int write_rst(struct __sk_buff *skb, const struct steer_packet *p, bool wide)
+{
+    struct steer_rst rst = {.from_port = p->destination_port, .to_port = p->source_port, .seq = p->ack};
+    const int bytes = wide ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES;
+    rst.wide = wide;
+    __builtin_memcpy(rst.from_mac, p->destination_mac, 6);
+    __builtin_memcpy(rst.to_mac, p->source_mac, 6);
+    __builtin_memcpy(rst.from, p->destination, 16);
+    __builtin_memcpy(rst.to, p->source, 16);
+    if (bpf_skb_change_tail(skb, bytes, 0) != 0 || bpf_skb_pull_data(skb, bytes) != 0)
+        return TC_ACT_SHOT;
+    uint8_t *data = (uint8_t *)(long)skb->data;
+    if (data + bytes > (uint8_t *)(long)skb->data_end)
+        return TC_ACT_SHOT;
+    steer_write_rst(data, &rst);
+    return (int)bpf_redirect(skb->ifindex, 0);
+}
+// Apart, so that the compiler does not merge the two into offsets the verifier cannot follow.
+STEER_COLD int send_rst4(struct __sk_buff *skb, const struct steer_packet *p)
+{
+    return p ? write_rst(skb, p, false) : TC_ACT_SHOT;
+}
+STEER_COLD int send_rst6(struct __sk_buff *skb, const struct steer_packet *p)
+{
+    return p ? write_rst(skb, p, true) : TC_ACT_SHOT;
+}
+
+STEER_INLINE bool may_be_slow(uint32_t kind)
 {
     return kind == STEER_ICMP_ERROR || (kind >= STEER_ARP_REQUEST && kind <= STEER_HOUSEKEEPING);
 }
@@ -176,31 +176,22 @@ SEC("tc")
 int uplink_slow(struct __sk_buff *skb)
 {
     struct steer_plane plane = {skb->ifindex};
+    struct plane_settings *set = plane_settings();
     struct steer_packet p;
     parse_skb(skb, &p);
-    if (!may_be_for_both(p.kind))
+    if (set && set->resets && was_reset(&plane, &p))
+        return p.family == 4 ? send_rst4(skb, &p) : send_rst6(skb, &p);
+    if (!may_be_slow(p.kind))
         return TC_ACT_OK;
     struct steer_outcome out = steer_from_network(&plane, &p);
-    if (out.verdict.action != STEER_BOTH || !out.vm)
+    if (!out.vm)
+        return TC_ACT_OK;
+    if (out.verdict.action == STEER_ANSWER)
+        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm) : answer_arp(skb, out.vm);
+    if (out.verdict.action != STEER_BOTH)
         return TC_ACT_OK;
     copy_to_backends(skb, out.vm);
     return TC_ACT_SHOT;
-}
-
-STEER_COLD int answer_arp_skb(struct __sk_buff *skb, const struct vm_record *vm)
-{
-    if (!vm || bpf_skb_pull_data(skb, STEER_ARP_FRAME_BYTES) != 0)
-        return TC_ACT_SHOT;
-    uint8_t *data = (uint8_t *)(long)skb->data, *end = (uint8_t *)(long)skb->data_end;
-    return steer_answer_arp(data, end, vm->mac) ? (int)bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
-}
-STEER_COLD int answer_nd_skb(struct __sk_buff *skb, const struct vm_record *vm)
-{
-    if (!vm || bpf_skb_change_tail(skb, STEER_NA_FRAME_BYTES, 0) != 0 ||
-        bpf_skb_pull_data(skb, STEER_NA_FRAME_BYTES) != 0)
-        return TC_ACT_SHOT;
-    uint8_t *data = (uint8_t *)(long)skb->data, *end = (uint8_t *)(long)skb->data_end;
-    return steer_answer_nd(data, end, vm->mac) ? (int)bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
 }
 
 // A managed VM's broadcast goes everywhere but back and to its sibling: the bridge of the sibling's host
@@ -295,8 +286,8 @@ int vm_port(struct __sk_buff *skb)
         copy_to_backends(skb, out.vm);
         return TC_ACT_SHOT;
     case STEER_ANSWER:
-        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd_skb(skb, out.vm)
-                                                        : answer_arp_skb(skb, out.vm);
+        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm)
+                                                        : answer_arp(skb, out.vm);
     default:
         count_from(&plane, &p, &out);
         return TC_ACT_SHOT;

@@ -227,9 +227,9 @@ Outcome EbpfPlane::send_to_uplink(const Bytes& frame) {
     std::optional<Port> target = kernel_->sent_to();
     out.frame = std::move(xdp->frame);
     if (xdp->verdict == XDP_DROP) return out;
-    if (xdp->verdict == XDP_TX || xdp->verdict == XDP_REDIRECT) {
-        out.action = xdp->verdict == XDP_TX ? STEER_ANSWER : STEER_FORWARD;
-        out.to = {xdp->verdict == XDP_TX ? kUplink : target.value_or(kPorts)};
+    if (xdp->verdict == XDP_REDIRECT) {
+        out.action = STEER_FORWARD;
+        out.to = {target.value_or(kPorts)};
         return out;
     }
     if (xdp->verdict != XDP_PASS) throw std::runtime_error("XDP verdict " + std::to_string(xdp->verdict));
@@ -241,6 +241,10 @@ Outcome EbpfPlane::send_to_uplink(const Bytes& frame) {
     if (slow->verdict == TC_ACT_SHOT) {
         out.action = STEER_BOTH;
         out.to = left_by_;
+    } else if (slow->verdict == TC_ACT_REDIRECT) {
+        out.action = STEER_ANSWER;
+        out.frame = std::move(slow->frame);
+        out.to = {kUplink};
     }
     return out;
 }
