@@ -82,7 +82,7 @@ STEER_INLINE bool steer_fin_plausible(const struct steer_slot *slot, uint32_t me
 {
     uint32_t fin = p->seq + p->length - 1;
     if (!(meta & STEER_META_FIN_PEER))
-        return fin - STEER_PEEK(slot->peer_edge) < STEER_WINDOW;
+        return fin - STEER_PEEK(slot->peer_edge) + STEER_WINDOW <= 2u * STEER_WINDOW; /* or repeated */
     return !(meta & STEER_META_FIN_PEER_ACKED) && STEER_PEEK(slot->peer_edge) - fin < STEER_WINDOW;
 }
 

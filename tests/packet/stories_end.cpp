@@ -80,6 +80,20 @@ TYPED_TEST(EveryPlane, ForgedFinDoesNotShortenTheIdleLimit) {
     EXPECT_EQ(this->plane.pinned_to(client), kSource);
 }
 
+// The peer missed the last acknowledgement and repeats its FIN after the entry has gone; the VM, in
+// TIME-WAIT, acknowledges again. That is no session to keep for hours.
+TYPED_TEST(EveryPlane, RepeatedFinAfterTheEndMakesNoLongLivedEntry) {
+    for (const Tcp& client : both_families()) {
+        this->from_client(client.fin(0, 1));
+        this->from_source(client.reply().fin_acked(1, 1));
+        this->from_client(client.fin(0, 1));
+        this->from_source(client.reply().fin_acked(1, 1));
+        this->plane.advance_s(250);
+        this->plane.sweep();
+        EXPECT_EQ(this->plane.sessions(kSource), 0u);
+    }
+}
+
 TYPED_TEST(EveryPlane, RstOfTheVmEndsTheSessionAtOnce) {
     for (const Tcp& client : both_families()) {
         this->establish(client, kSource);

@@ -126,7 +126,7 @@ void World::to_server(const Flying& frame, Slot slot) {
 bool World::holds_dead_connection(int i) {
     return std::ranges::any_of(std::array{kSource, kDestination}, [&](Slot slot) {
         const std::optional<Socket>& held = server(slot, i).socket;
-        return held && held->state == State::Established && !held->copied;
+        return held && held->state != State::SynReceived && !held->copied;
     });
 }
 
@@ -290,6 +290,7 @@ void World::exchange(int i) {
     for (int round = 0; round < 12; ++round) {
         const std::optional<Socket>& mine = client(i).socket;
         if (!mine || mine->fin_sent || mine->fin_received || mine->state == State::TimeWait) return;
+        if (connections_[mine->connection].server_aborted) return;
         bool idle = mine->state == State::Established && mine->snd_una == mine->snd_nxt;
         std::uint32_t acknowledged = mine->snd_una, connection = mine->connection;
         emit(idle ? client(i).send_data() : client(i).send_again(), i, kUplink);

@@ -23,8 +23,8 @@ struct Command {
 };
 
 // Floods push records out; stale ports bring a client back on ports of which a VM still holds the client's
-// last, dead connection. Both at once, on the same ports within one round trip, can cost that client a
-// reset: nothing is left then that tells the dead connection's words from the new one's.
+// last connection, dead or in TIME-WAIT. Both at once, on the same ports within one round trip, can cost
+// that client a reset: nothing is left then that tells the dead connection's words from the new one's.
 enum class Hazard { Floods, StalePorts };
 
 class World {
