@@ -18,6 +18,11 @@ ModelPlane::ModelPlane(TableSizes sizes, std::uint32_t seed) : memory_(std::make
     size_tables(*memory_, {sizes.session_lines, sizes.overflow_lines, sizes.handshake_lines, kVms}, seed,
                 kTicksPerSecond);
 }
+ModelPlane::ModelPlane(const struct steer_config& config) : ModelPlane() {
+    memory_->config = config;
+    for (unsigned t = 0; t < STEER_TABLES; ++t)
+        memory_->tables[t].assign(steer_lines(static_cast<enum steer_table>(t), config.table[t]), {});
+}
 ModelPlane::~ModelPlane() = default;
 
 void ModelPlane::manage(const ManagedVm& vm) {

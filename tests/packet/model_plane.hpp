@@ -13,6 +13,8 @@ namespace godwit::test {
 class ModelPlane final : public Plane {
   public:
     explicit ModelPlane(TableSizes sizes = {}, std::uint32_t seed = 1);
+    // With the geometry and the hash of another plane, so that both keep everything at the same place.
+    explicit ModelPlane(const steer_config& config);
     ~ModelPlane() override;
 
     void manage(const ManagedVm& vm) override;

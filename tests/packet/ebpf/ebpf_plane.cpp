@@ -207,6 +207,7 @@ std::string EbpfPlane::reason_since() {
 
 Outcome EbpfPlane::send(Port from, const Bytes& frame) {
     left_by_.clear();
+    by_wire_ = false;
     Outcome out = from == kUplink ? send_to_uplink(frame) : send_to_vm_port(from, frame);
     if (out.why.empty()) out.why = reason_since();
     return out;
@@ -282,6 +283,7 @@ Outcome EbpfPlane::send_to_vm_port(Port from, const Bytes& frame) {
 // The real way in: the attached program gets the frame from the other end of the veth.
 Outcome EbpfPlane::send_on_the_wire(Port from, const Bytes& frame) {
     Outcome out;
+    by_wire_ = true;
     out.frame = frame;
     Ports::instance().inject(from, frame);
     do

@@ -27,6 +27,8 @@ class EbpfPlane final : public Plane {
 
     // Ports that got a copy of the last frame: what a story does not see of a flood.
     const std::vector<Port>& left_by() const { return left_by_; }
+    // The last frame was too short for a test run.
+    bool went_by_wire() const { return by_wire_; }
     // The same hash and the same geometry, so that a model can be given the same table.
     const steer_config& config();
     struct Kernel;
@@ -41,6 +43,7 @@ class EbpfPlane final : public Plane {
 
     Kernel* kernel_;  // kept between stories; one EbpfPlane uses it at a time
     std::vector<Port> left_by_;
+    bool by_wire_ = false;
     unsigned drained_events_ = 0;
 };
 

@@ -1,0 +1,210 @@
+// The eBPF programs against the model, frame by frame: whole, truncated, padded and mutated ones of every kind,
+// from every port, through flips and rollbacks. Action, port, reason and bytes must agree, so nothing leaves
+// that should not. GODWIT_FUZZ_FRAMES says how many, GODWIT_FUZZ_SEED which.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <random>
+
+#include "tests/packet/ebpf/ebpf_plane.hpp"
+#include "tests/packet/model_plane.hpp"
+
+namespace godwit::test {
+namespace {
+
+// The kernel's clock goes on while the model's stands: both are made new long before anything expires.
+constexpr unsigned kFramesPerWorld = 4000;
+
+unsigned number_of(const char* variable, unsigned otherwise) {
+    const char* text = std::getenv(variable);
+    return text ? static_cast<unsigned>(std::strtoul(text, nullptr, 10)) : otherwise;
+}
+
+struct Sent {
+    Port from;
+    Bytes frame;
+};
+
+class Frames {
+  public:
+    explicit Frames(unsigned seed) : random_(seed) {}
+
+    unsigned below(unsigned limit) { return static_cast<unsigned>(random_() % limit); }
+
+    // Mostly what could happen, sometimes anything from anywhere.
+    Sent next() {
+        Sent sent = whole();
+        if (below(10) == 0) sent.from = static_cast<Port>(below(kPorts));
+        switch (below(8)) {
+            case 0: flip_bits(sent.frame, 1 + below(4)); break;
+            case 1: flip_bits(sent.frame, 1); break;
+            case 2: cut(sent); break;
+            case 3: sent.frame.resize(sent.frame.size() + below(64), static_cast<std::uint8_t>(random_())); break;
+            default: break;
+        }
+        return sent;
+    }
+
+    Plan plan() {
+        const Slot owner = below(2) ? kSource : kDestination;
+        const Slot other = owner == kSource ? kDestination : kSource;
+        switch (below(4)) {
+            case 0: return steady(owner);
+            case 1: return hosted(owner);
+            default: return flipped(other, owner);
+        }
+    }
+
+  private:
+    Port backend() { return below(2) ? kSourcePort : kDestinationPort; }
+
+    Sent whole() {
+        switch (below(4)) {
+            case 0: return neighbours();
+            case 1: return connectionless();
+            default: return segments();
+        }
+    }
+
+    Tcp client() {
+        const std::string port = std::to_string(4000 + below(6));
+        return below(3) == 0 ? tcp("[2001:db8::9]:" + port, "[2001:db8:1::1]:80") : tcp("10.0.0.9:" + port, "10.1.0.1:80");
+    }
+
+    Sent segments() {
+        const bool from_vm = below(2);
+        const Tcp peer = client();
+        const Tcp side = from_vm ? peer.reply() : peer;
+        const Port from = from_vm ? backend() : kUplink;
+        switch (below(9)) {
+            case 0: return {from, from_vm ? side.syn_ack() : side.syn()};
+            case 1: return {from, from_vm ? side.syn() : side.syn_ack()};
+            case 2: return {from, side.fin()};
+            case 3: return {from, side.fin_acked()};
+            case 4: return {from, side.rst()};
+            case 5: return {from, side.rst(below(5))};
+            case 6: return {from, side.ack()};
+            default: return {from, side.data("hello", below(3))};
+        }
+    }
+
+    Sent connectionless() {
+        const bool from_vm = below(2), v6 = below(3) == 0;
+        const Port from = from_vm ? backend() : kUplink;
+        const Udp flow = v6 ? udp("[2001:db8::9]:5353", "[2001:db8:1::1]:53") : udp("10.0.0.9:5353", "10.1.0.1:53");
+        const Udp side = from_vm ? flow.reply() : flow;
+        const auto identifier = static_cast<std::uint16_t>(below(4));
+        const Echo ping = v6 ? echo("2001:db8::9", "2001:db8:1::1", identifier) : echo("10.0.0.9", "10.1.0.1", identifier);
+        switch (below(7)) {
+            case 0: return {from, from_vm ? ping.reply() : ping.request()};
+            case 1: return {kUplink, v6 ? icmpv6_error("2001:db8::1", "2001:db8:1::1") : icmp_error("10.0.0.1", "10.1.0.1")};
+            case 2: return {from, vlan_tagged(side.datagram(), 5)};
+            case 3: return v6 ? Sent{from, side.datagram()} : Sent{from, fragment_of(side.datagram(), below(2) ? 0x2000 : 0x10)};
+            default: return {from, side.datagram()};
+        }
+    }
+
+    Sent neighbours() {
+        switch (below(12)) {
+            case 0: return {kUplink, arp_request("10.0.0.9", "10.1.0.1")};
+            case 1: return {backend(), arp_request_from_vm("10.1.0.1", "10.0.0.9")};
+            case 2: return {kUplink, arp_reply_to_vm("10.0.0.9", "10.1.0.1")};
+            case 3: return {backend(), arp_reply_from_vm("10.1.0.1", "10.0.0.9")};
+            case 4: return {backend(), gratuitous_arp("10.1.0.1")};
+            case 5: return {backend(), rarp()};
+            case 6: return {kUplink, neighbour_solicit("2001:db8::9", "2001:db8:1::1")};
+            case 7: return {backend(), neighbour_advert("2001:db8:1::1", "2001:db8::9", kVmMac, kClientMac, below(2))};
+            case 8: return {kUplink, neighbour_advert("2001:db8::9", "2001:db8:1::1", kClientMac, kVmMac, true)};
+            case 9: return {kUplink, duplicate_probe("2001:db8:1::1", kClientMac)};
+            case 10: return {backend(), router_solicit(kVmMac)};
+            default: return {kOtherVmPort, arp_request("10.0.0.8", "10.1.0.1")};
+        }
+    }
+
+    void flip_bits(Bytes& frame, unsigned count) {
+        // Headers matter most: the first 60 bytes.
+        for (unsigned i = 0; i < count; ++i)
+            frame[below(static_cast<unsigned>(std::min<std::size_t>(frame.size(), 60)))] ^=
+                static_cast<std::uint8_t>(1u << below(8));
+    }
+
+    // A test run of tc wants whole IP headers; shorter frames go the long way, so seldom.
+    void cut(Sent& sent) {
+        const unsigned least = sent.from == kUplink || below(400) == 0 ? 14 : 54;
+        const auto size = static_cast<unsigned>(sent.frame.size());
+        if (size > least) sent.frame.resize(least + below(size - least));
+    }
+
+    std::mt19937 random_;
+};
+
+std::string hex(const Bytes& bytes) {
+    std::string text;
+    for (std::uint8_t byte : bytes) {
+        constexpr const char* kDigits = "0123456789abcdef";
+        text += {kDigits[byte >> 4], kDigits[byte & 15]};
+    }
+    return text;
+}
+
+// Copies go only to backends that listen; the model names both.
+bool same_ports(const Outcome& real, const Outcome& model) {
+    if (model.action != STEER_BOTH) return real.to == model.to;
+    return !real.to.empty() && std::ranges::all_of(real.to, [&](Port port) {
+        return std::ranges::count(model.to, port) == 1;
+    });
+}
+
+testing::AssertionResult agree(const Sent& sent, const Outcome& real, const Outcome& model, bool on_the_wire) {
+    // What went in by the wire and was left to the kernel's bridge is not seen again.
+    if (on_the_wire && model.action == STEER_PASS && real.action == STEER_DROP && real.why == model.why)
+        return testing::AssertionSuccess();
+    const bool bytes = model.action == STEER_DROP || real.frame == model.frame;
+    if (real.action == model.action && real.why == model.why && same_ports(real, model) && bytes)
+        return testing::AssertionSuccess();
+    return testing::AssertionFailure() << "port " << sent.from << " frame " << hex(sent.frame) << "\n real action "
+                                       << real.action << " why " << real.why << " to "
+                                       << (real.to.empty() ? -1 : real.to[0]) << "\nmodel action " << model.action
+                                       << " why " << model.why << " to " << (model.to.empty() ? -1 : model.to[0])
+                                       << (bytes ? "" : "\nthe bytes differ");
+}
+
+// What of 'frames' was compared in one world: both planes new, then random plans and frames.
+void compare_one_world(Frames& frames, unsigned count) {
+    EbpfPlane real;
+    ModelPlane model(real.config());
+    for (Plane* plane : std::initializer_list<Plane*>{&real, &model}) {
+        plane->manage({});
+        plane->steer(steady(kSource));
+    }
+    for (unsigned i = 0; i < count; ++i) {
+        if (frames.below(400) == 0) {
+            const Plan plan = frames.plan();
+            real.steer(plan);
+            model.steer(plan);
+        }
+        const Sent sent = frames.next();
+        const Outcome is = real.send(sent.from, sent.frame), should = model.send(sent.from, sent.frame);
+        ASSERT_TRUE(agree(sent, is, should, real.went_by_wire())) << "frame " << i << " of this world";
+    }
+    EXPECT_EQ(real.audit(), model.audit());
+    EXPECT_EQ(real.drained_events(), model.drained_events());
+    for (Slot slot : {kSource, kDestination}) {
+        EXPECT_EQ(real.sessions(slot), model.sessions(slot));
+        EXPECT_EQ(real.handshakes(slot), model.handshakes(slot));
+        EXPECT_EQ(real.sessions(slot), real.audit()[slot]);
+    }
+}
+
+TEST(EbpfAgainstTheModel, AgreesOnEveryFrameWholeOrBroken) {
+    const unsigned total = number_of("GODWIT_FUZZ_FRAMES", 100'000);
+    const unsigned seed = number_of("GODWIT_FUZZ_SEED", std::random_device{}());
+    SCOPED_TRACE("GODWIT_FUZZ_SEED=" + std::to_string(seed));
+    Frames frames(seed);
+    for (unsigned done = 0; done < total && !testing::Test::HasFailure(); done += kFramesPerWorld)
+        compare_one_world(frames, std::min(kFramesPerWorld, total - done));
+}
+
+}  // namespace
+}  // namespace godwit::test
