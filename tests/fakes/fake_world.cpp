@@ -1,0 +1,527 @@
+#include "tests/fakes/fake_world.hpp"
+
+#include "lib/http/auth.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+namespace godwit::fakes {
+
+namespace asio = boost::asio;
+using namespace protocol;
+
+namespace {
+
+constexpr const char* kVm = "web-1";
+
+VmSpec web_1() {
+    VmSpec spec;
+    spec.id = kVm;
+    spec.memory_mib = 256;
+    spec.mac = "52:54:00:00:00:01";
+    spec.addresses = {"10.1.0.10", "fd00:1::10"};
+    spec.regions = {{"sessions", 16}};
+    return spec;
+}
+
+http::Response problem(Fault fault, std::string cause, std::string slug) {
+    return http::problem_response({fault, "fake", std::move(cause), std::move(slug)});
+}
+
+template <typename T>
+T read(const http::Request& request) {
+    Result<T> body = json::from_text<T>(request.body, "fake");
+    if (!body) throw std::runtime_error(request.path + ": " + body.error().text());
+    return std::move(*body);
+}
+
+http::Response unknown_vm() {
+    return problem(Fault::Missing, "no such VM", "unknown-vm");
+}
+http::Response ok() {
+    return http::json_response(200, json::bj::object());
+}
+
+BackendSteering* find(VmSteering& steering, const std::string& name) {
+    const auto found = std::ranges::find(steering.backends, name, &BackendSteering::name);
+    return found == steering.backends.end() ? nullptr : &*found;
+}
+
+// Token, job and step of a request, from its body or its query.
+Command command_of(const http::Request& request) {
+    Command command;
+    if (request.method == "DELETE") {
+        command.token = std::stoull(request.query_or("token", "0"));
+        command.job = request.query_or("job", "");
+        command.step = request.query_or("step", "");
+        return command;
+    }
+    if (request.body.empty()) return command;
+    const json::bj::value body = json::bj::parse(request.body);
+    const json::bj::object& object = body.as_object();
+    if (const json::bj::value* inner = object.if_contains("command"))
+        return json::from_json<Command>(*inner, "command").value();
+    if (object.contains("token"))
+        command.token = json::from_json<Fence>(body, "fence").value().token;
+    return command;
+}
+
+}  // namespace
+
+FakeWorld::FakeWorld(asio::io_context& io) : io_(io) {
+    hosts["host-a"];
+    hosts["host-b"];
+    AgentVm vm;
+    vm.vm = kVm;
+    vm.state = VmState::running;
+    vm.spec = web_1();
+    vm.role = "sole";
+    hosts["host-a"].vms[kVm] = vm;
+    for (const char* device : {"host-a", "host-b", "switch"}) listen(device);
+}
+
+FakeWorld::~FakeWorld() {
+    for (auto& [name, server] : servers_)
+        if (server) server->stop();
+}
+
+void FakeWorld::listen(const std::string& device) {
+    std::vector<http::Route> routes = device == "switch" ? switch_routes() : agent_routes(device);
+    auto server = std::make_unique<http::Server>(io_.get_executor(), std::move(routes),
+                                                 http::peer_authenticator("secret"));
+    const std::string where =
+        addresses_.contains(device) ? addresses_[device] : std::string("127.0.0.1:0");
+    Result<std::string> bound = server->listen(where);
+    if (!bound) throw std::runtime_error(bound.error().text());
+    addresses_[device] = *bound;
+    servers_[device] = std::move(server);
+}
+
+void FakeWorld::die(const std::string& device) {
+    servers_.at(device)->stop();
+    servers_.at(device).reset();
+}
+
+void FakeWorld::revive(const std::string& device) {
+    listen(device);
+}
+
+http::Route FakeWorld::route(std::string device, std::string method, std::string pattern,
+                             Effect effect) {
+    effects_.push_back(std::move(effect));
+    const Effect* kept = &effects_.back();
+    return {std::move(method), std::move(pattern), http::Access::peer,
+            [this, device = std::move(device), kept](http::Request request) {
+                return answer(device, kept, std::move(request));
+            }};
+}
+
+std::optional<Mishap> FakeWorld::strike(const std::string& device, const http::Request& request) {
+    const std::string said = request.method + " " + request.path;
+    for (Trouble& trouble : troubles) {
+        if (trouble.times == 0 || trouble.device != device || !said.contains(trouble.request))
+            continue;
+        --trouble.times;
+        return trouble.mishap;
+    }
+    return std::nullopt;
+}
+
+bool FakeWorld::is_stale(std::uint64_t& highest, std::uint64_t token) {
+    if (token < highest) return true;
+    highest = token;
+    return false;
+}
+
+asio::awaitable<http::Response> FakeWorld::answer(std::string device, const Effect* effect,
+                                                  http::Request request) {
+    const std::optional<Mishap> mishap = strike(device, request);
+    asio::steady_timer never(io_, std::chrono::hours(1));
+    if (mishap == Mishap::refuse) co_return problem(Fault::Retry, "out of order", "unavailable");
+    if (mishap == Mishap::hang) co_await never.async_wait(asio::use_awaitable);
+    const Command command = command_of(request);
+    calls.push_back(device + " " + request.method + " " + request.path + " " + command.job + " " +
+                    command.step + " " + std::to_string(command.token));
+    if (request.method != "GET") {
+        std::uint64_t& highest = device == "switch" ? switch_token : hosts[device].token;
+        if (is_stale(highest, command.token))
+            co_return problem(Fault::Conflict, "a higher token was seen", "stale-epoch");
+    }
+    http::Response response = (*effect)(request);
+    if (mishap == Mishap::lost) co_await never.async_wait(asio::use_awaitable);
+    co_return response;
+}
+
+// ---- the switch
+
+// Between two looks some sessions of a previous owner end, as they would by themselves.
+void FakeWorld::live(VmSteering& steering) {
+    if (!steering.previous) {
+        steering.drained = false;
+        return;
+    }
+    BackendSteering* leaving = find(steering, *steering.previous);
+    if (!leaving) return;
+    if (steering.drained && opened_once_drained > 0) {
+        leaving->sessions += opened_once_drained;
+        opened_once_drained = 0;
+    }
+    leaving->sessions -= std::min(leaving->sessions, ending[leaving->name]);
+    steering.drained = leaving->sessions == 0;
+}
+
+// The address is answered by exactly one: by the switch for the owner, or by the owner itself.
+void FakeWorld::check_answered(const VmSteering& steering) {
+    const auto host = hosts.find(steering.owner);
+    const bool there = host != hosts.end() && host->second.vms.contains(steering.vm) &&
+                       host->second.vms.at(steering.vm).state == VmState::running;
+    if (!there) violate("new sessions are sent to " + steering.owner + ", where nothing runs");
+    if (!steering.hosting && steering.owner == "host-b" && !hosts["host-b"].addresses_seen)
+        violate("the switch stopped hosting before the destination was seen to have the addresses");
+}
+
+http::Response FakeWorld::put_steering(const http::Request& request) {
+    const Steering wanted = read<Steering>(request);
+    FakeVm& vm = managed[request.params.at("vm")];
+    VmSteering next = vm.steering;
+    const bool fresh = next.vm.empty();
+    next.vm = request.params.at("vm");
+    next.addresses = wanted.addresses;
+    next.untracked = untracked;
+    next.backends.clear();
+    for (const Backend& backend : wanted.backends) {
+        BackendSteering kept{backend.name, backend.port, backend.mac};
+        if (BackendSteering* before = find(vm.steering, backend.name)) kept = *before;
+        next.backends.push_back(kept);
+    }
+    for (const BackendSteering& before : vm.steering.backends)
+        if (before.sessions > 0 && !find(next, before.name))
+            violate(before.name + " was taken off the list with " +
+                    std::to_string(before.sessions) + " sessions");
+    const bool flips = !fresh && vm.steering.owner != wanted.owner;
+    next.owner = wanted.owner;
+    next.previous = wanted.previous;
+    next.hosting = wanted.hosting;
+    next.drained = false;
+    if (fresh) find(next, wanted.owner)->sessions = sessions_on_hosting;
+    if (flips) {
+        next.epoch += 1;
+        next.flip_ns = 700;
+        find(next, wanted.owner)->sessions += opened_at_flip;
+        if (!wanted.previous) violate("a flip without a previous owner");
+    }
+    vm.steering = next;
+    check_answered(next);
+    return http::json_response(200, vm.steering);
+}
+
+http::Response FakeWorld::get_steering(const http::Request& request) {
+    const auto found = managed.find(request.params.at("vm"));
+    if (found == managed.end()) return unknown_vm();
+    live(found->second.steering);
+    return http::json_response(200, found->second.steering);
+}
+
+http::Response FakeWorld::reset_sessions(const http::Request& request) {
+    const ResetRequest wanted = read<ResetRequest>(request);
+    FakeVm& vm = managed[request.params.at("vm")];
+    BackendSteering* backend = find(vm.steering, wanted.backend);
+    if (!backend) return problem(Fault::Rejected, "no such backend", "unknown-backend");
+    const std::string name = wanted.command.job + "/" + wanted.command.step;
+    // A repeated step is answered with what it did; the fake resets all of `sessions_on_hosting`.
+    if (!vm.resets.insert(name).second)
+        return http::json_response(200, ResetResult{sessions_on_hosting, 0});
+    const ResetResult result{backend->sessions, 0};
+    backend->sessions = 0;
+    return http::json_response(200, result);
+}
+
+std::vector<http::Route> FakeWorld::switch_routes() {
+    const auto status = [this](const http::Request&) {
+        SwitchStatus shown;
+        shown.id = "sw-1";
+        shown.plane = "ebpf";
+        shown.token = switch_token;
+        for (const char* name : {"port-a", "port-b"}) {
+            PortStatus port;
+            port.name = name;
+            shown.ports.push_back(port);
+        }
+        return http::json_response(200, shown);
+    };
+    const auto all = [this](const http::Request&) {
+        std::vector<VmSteering> vms;
+        for (auto& [name, vm] : managed) vms.push_back(vm.steering);
+        return http::json_response(200, vms);
+    };
+    const auto forget = [this](const http::Request& request) {
+        managed.erase(request.params.at("vm"));
+        return ok();
+    };
+    const auto announce = [this](const http::Request&) {
+        ++announcements;
+        return ok();
+    };
+    const auto fence = [this](const http::Request&) {
+        return http::json_response(200, Fence{switch_token});
+    };
+    const auto sessions = [](const http::Request&) {
+        return http::json_response(200, SessionList{});
+    };
+    return {
+        route("switch", "PUT", "/v1/fence", fence),
+        route("switch", "GET", "/v1/switch", status),
+        route("switch", "GET", "/v1/vms", all),
+        route("switch", "PUT", "/v1/vms/{vm}/steering",
+              [this](const http::Request& r) { return put_steering(r); }),
+        route("switch", "GET", "/v1/vms/{vm}/steering",
+              [this](const http::Request& r) { return get_steering(r); }),
+        route("switch", "DELETE", "/v1/vms/{vm}/steering", forget),
+        route("switch", "POST", "/v1/vms/{vm}:reset",
+              [this](const http::Request& r) { return reset_sessions(r); }),
+        route("switch", "POST", "/v1/vms/{vm}:announce", announce),
+        route("switch", "GET", "/v1/sessions", sessions),
+    };
+}
+
+// ---- the agents
+
+http::Response FakeWorld::put_incoming(FakeHost& host, const http::Request& request) {
+    const IncomingRequest wanted = read<IncomingRequest>(request);
+    const std::string name = request.params.at("vm");
+    const auto found = host.vms.find(name);
+    if (found != host.vms.end() && found->second.owner_job != wanted.command.job)
+        return problem(Fault::Conflict, "another's VM", "not-owner");
+    if (found == host.vms.end()) {
+        AgentVm vm;
+        vm.vm = name;
+        vm.state = VmState::incoming;
+        vm.owner_job = wanted.command.job;
+        vm.spec = wanted.spec;
+        host.vms[name] = vm;
+        host.addresses_seen = false;
+    }
+    return http::json_response(200, host.vms[name]);
+}
+
+http::Response FakeWorld::put_copy(FakeHost& host, const http::Request& request) {
+    const CopyRequest wanted = read<CopyRequest>(request);
+    const std::string name = request.params.at("vm");
+    CopyStatus& status = host.copies[name];
+    if (status.job == wanted.command.job) return http::json_response(200, status);
+    status = {};
+    status.job = wanted.command.job;
+    status.bytes_total = 300;
+    host.copy_destination = wanted.destination;
+    if (copy_fails) {
+        status.state = OperationState::failed;
+        status.error = "the disk of the destination is full";
+    }
+    return http::json_response(200, status);
+}
+
+http::Response FakeWorld::get_copy(FakeHost& host, const http::Request& request) {
+    const auto found = host.copies.find(request.params.at("vm"));
+    if (found == host.copies.end() || found->second.job != request.query_or("job", ""))
+        return problem(Fault::Missing, "no such copy", "unknown-job");
+    CopyStatus& status = found->second;
+    if (status.state == OperationState::running) {
+        status.bytes_copied += 100;
+        status.bytes_on_wire = status.bytes_copied + 10;
+        if (status.bytes_copied >= status.bytes_total) {
+            status.state = OperationState::done;
+            status.pause_ms = 40;
+            hosts.at(host.copy_destination).vms.at(request.params.at("vm")).state = VmState::paused;
+        }
+    }
+    return http::json_response(200, status);
+}
+
+http::Response FakeWorld::put_activation(const std::string& name, const http::Request& request) {
+    const ActivationRequest wanted = read<ActivationRequest>(request);
+    const std::string vm = request.params.at("vm");
+    const auto found = hosts[name].vms.find(vm);
+    if (found == hosts[name].vms.end()) return unknown_vm();
+    const bool ready =
+        found->second.state == VmState::paused || found->second.state == VmState::running;
+    if (!ready) return problem(Fault::Conflict, "no memory yet", "wrong-state");
+    if (!managed.contains(vm) || !find(managed[vm].steering, name))
+        violate("the clone ran before the switch knew whom to fence");
+    found->second.state = VmState::running;
+    found->second.link_up = true;
+    found->second.role = wanted.role;
+    return http::json_response(200, found->second);
+}
+
+http::Response FakeWorld::put_merge(FakeHost& host, const http::Request& request) {
+    const MergeRequest wanted = read<MergeRequest>(request);
+    const std::string vm = request.params.at("vm");
+    MergeStatus& status = host.merges[vm];
+    if (status.job == wanted.command.job && status.state == OperationState::done)
+        return http::json_response(200, status);
+    status = {};
+    status.job = wanted.command.job;
+    status.state = OperationState::running;
+    host.vms.at(vm).state = VmState::paused;
+    if (merge_conflicts && wanted.on_conflict == OnConflict::fail) {
+        status.state = OperationState::failed;
+        status.conflicts = {{"sessions", 4096, "slot-3", "00", "01", "02"}};
+    }
+    return http::json_response(200, status);
+}
+
+http::Response FakeWorld::put_retirement(const std::string& name, const http::Request& request) {
+    const RetireRequest wanted = read<RetireRequest>(request);
+    const std::string vm = request.params.at("vm");
+    if (sessions_of(name) > 0)
+        violate("the source was retired while it owned " + std::to_string(sessions_of(name)) +
+                " sessions");
+    if (!hosts[name].vms.contains(vm)) return unknown_vm();
+    hosts[name].copies.erase(vm);
+    hosts[name].merges.erase(vm);
+    if (wanted.source_after == SourceAfter::delete_) hosts[name].vms.erase(vm);
+    if (wanted.source_after == SourceAfter::stop) hosts[name].vms[vm].state = VmState::stopped;
+    return ok();
+}
+
+http::Response FakeWorld::delete_vm(const std::string& name, const http::Request& request) {
+    const std::string vm = request.params.at("vm");
+    const auto found = hosts[name].vms.find(vm);
+    if (found == hosts[name].vms.end()) return unknown_vm();
+    if (found->second.owner_job != request.query_or("job", ""))
+        return problem(Fault::Conflict, "another's VM", "not-owner");
+    if (sessions_of(name) > 0)
+        violate(name + " was destroyed while it owned " + std::to_string(sessions_of(name)) +
+                " sessions");
+    hosts[name].vms.erase(found);
+    return ok();
+}
+
+std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
+    FakeHost& host = hosts[name];
+    const auto at = [&host](const http::Request& r) { return host.vms.find(r.params.at("vm")); };
+    const auto status = [name, &host](const http::Request&) {
+        HostStatus shown{name, "1", host.qemu_version, host.accelerator, host.token};
+        shown.memory_total_bytes = shown.memory_available_bytes = host.memory_available;
+        shown.transfer_address = name;
+        for (const auto& [id, vm] : host.vms) shown.vms.push_back(vm);
+        return http::json_response(200, shown);
+    };
+    const auto vm = [&host, at](const http::Request& r) {
+        return at(r) == host.vms.end() ? unknown_vm() : http::json_response(200, at(r)->second);
+    };
+    const auto reserve = [&host](const http::Request& r) {
+        host.reservations[r.params.at("job")] = read<Reservation>(r);
+        return http::json_response(200, host.reservations[r.params.at("job")]);
+    };
+    const auto release = [&host](const http::Request& r) {
+        return host.reservations.erase(r.params.at("job"))
+                   ? ok()
+                   : problem(Fault::Missing, "no lease", "unknown-job");
+    };
+    const auto abort_copy = [&host](const http::Request& r) {
+        const auto found = host.copies.find(r.params.at("vm"));
+        if (found == host.copies.end()) return problem(Fault::Missing, "no copy", "unknown-job");
+        host.copies.erase(found);
+        return ok();
+    };
+    const auto addresses = [&host, at](const http::Request& r) {
+        if (at(r) == host.vms.end() || at(r)->second.state != VmState::running)
+            return problem(Fault::Conflict, "it does not run", "wrong-state");
+        host.addresses_seen = true;
+        return http::json_response(200, AddressList{at(r)->second.spec->addresses});
+    };
+    const auto sockets = [&host](const http::Request&) {
+        SocketTable table{host.guest_sockets, {}};
+        if (host.guest_sockets > 0) table.peers = {"10.0.0.9:4000"};
+        return http::json_response(200, table);
+    };
+    const auto quiesce = [&host](const http::Request&) {
+        host.looks_until_quiet -= host.looks_until_quiet > 0;
+        return http::json_response(200, QuiesceStatus{host.looks_until_quiet == 0, 1});
+    };
+    const auto merge_status = [&host](const http::Request& r) {
+        const auto found = host.merges.find(r.params.at("vm"));
+        if (found == host.merges.end()) return problem(Fault::Missing, "no merge", "unknown-job");
+        if (found->second.state == OperationState::running) {
+            found->second.state = OperationState::done;
+            found->second.bytes_compared = 1 << 20;
+            found->second.bytes_patched = 128;
+        }
+        return http::json_response(200, found->second);
+    };
+    const auto adopt = [&host, at](const http::Request& r) {
+        if (at(r) == host.vms.end()) return unknown_vm();
+        at(r)->second.owner_job.reset();
+        at(r)->second.role = "sole";
+        return http::json_response(200, at(r)->second);
+    };
+    const auto fence = [&host](const http::Request&) {
+        return http::json_response(200, Fence{host.token});
+    };
+    return {
+        route(name, "PUT", "/v1/fence", fence),
+        route(name, "GET", "/v1/host", status),
+        route(name, "GET", "/v1/vms/{vm}", vm),
+        route(name, "DELETE", "/v1/vms/{vm}",
+              [this, name](const http::Request& r) { return delete_vm(name, r); }),
+        route(name, "PUT", "/v1/reservations/{job}", reserve),
+        route(name, "DELETE", "/v1/reservations/{job}", release),
+        route(name, "PUT", "/v1/vms/{vm}/incoming",
+              [this, &host](const http::Request& r) { return put_incoming(host, r); }),
+        route(name, "PUT", "/v1/vms/{vm}/copy",
+              [this, &host](const http::Request& r) { return put_copy(host, r); }),
+        route(name, "GET", "/v1/vms/{vm}/copy",
+              [this, &host](const http::Request& r) { return get_copy(host, r); }),
+        route(name, "DELETE", "/v1/vms/{vm}/copy", abort_copy),
+        route(name, "PUT", "/v1/vms/{vm}/activation",
+              [this, name](const http::Request& r) { return put_activation(name, r); }),
+        route(name, "GET", "/v1/vms/{vm}/addresses", addresses),
+        route(name, "GET", "/v1/vms/{vm}/sockets", sockets),
+        route(name, "PUT", "/v1/vms/{vm}/quiescence", quiesce),
+        route(name, "PUT", "/v1/vms/{vm}/merge",
+              [this, &host](const http::Request& r) { return put_merge(host, r); }),
+        route(name, "GET", "/v1/vms/{vm}/merge", merge_status),
+        route(name, "PUT", "/v1/vms/{vm}/retirement",
+              [this, name](const http::Request& r) { return put_retirement(name, r); }),
+        route(name, "PUT", "/v1/vms/{vm}/adoption", adopt),
+    };
+}
+
+// ---- what tests ask
+
+std::uint64_t FakeWorld::sessions_of(const std::string& host) const {
+    std::uint64_t sessions = 0;
+    for (const auto& [name, vm] : managed)
+        for (const BackendSteering& backend : vm.steering.backends)
+            if (backend.name == host) sessions += backend.sessions;
+    return sessions;
+}
+
+int FakeWorld::count_calls(const std::string& part) const {
+    return static_cast<int>(
+        std::ranges::count_if(calls, [&](const std::string& call) { return call.contains(part); }));
+}
+
+std::vector<std::string> FakeWorld::leftovers() const {
+    std::vector<std::string> left;
+    for (const auto& [name, host] : hosts) {
+        for (const auto& [job, lease] : host.reservations)
+            left.push_back(name + " leases memory to " + job);
+        for (const auto& [vm, copy] : host.copies)
+            left.push_back(name + " keeps the copy of " + copy.job);
+        for (const auto& [id, vm] : host.vms)
+            if (vm.owner_job) left.push_back(name + " has " + id + " owned by " + *vm.owner_job);
+    }
+    for (const auto& [id, vm] : managed) {
+        if (vm.steering.hosting) left.push_back("the switch still hosts " + id);
+        if (vm.steering.previous) left.push_back(id + " still has a previous owner");
+        if (vm.steering.backends.size() != 1) left.push_back(id + " still has two backends");
+    }
+    return left;
+}
+
+}  // namespace godwit::fakes
