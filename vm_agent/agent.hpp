@@ -45,6 +45,9 @@ public:
     // Returns when the guest goes on and nothing of the copy is left.
     Task<void> abort_copy(std::string vm, std::string job);
 
+    // Before the program ends: no guest stays paused for a copy nobody makes any more.
+    boost::asio::awaitable<void> end_copies();
+
     Task<protocol::QuiesceStatus> quiescence(std::string vm, protocol::QuiesceRequest request);
     Result<protocol::MergeStatus> start_merge(const std::string& vm,
                                               protocol::MergeRequest request);
@@ -64,6 +67,7 @@ private:
     Result<void> load_vm_dir();
     Task<void> recover_machine(std::shared_ptr<Machine> machine);
     void forget(const std::string& vm);
+    Task<void> end_copy(std::shared_ptr<CopyJob> job);
     boost::asio::awaitable<void> copy_to_end(std::string vm, std::shared_ptr<Machine> machine,
                                              std::shared_ptr<CopyJob> job);
     boost::asio::awaitable<void> merge_to_end(std::string vm, std::shared_ptr<Machine> machine,

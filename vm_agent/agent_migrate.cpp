@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::uint64_t kMib = 1 << 20;
 constexpr std::uint32_t kWindowMaxMs = 5000;
+constexpr std::chrono::seconds kCopyEndDeadline{20};
 
 Result<void> check_method(const std::string& method) {
     if (method == "fork" || method == "steer") return {};
@@ -99,6 +100,9 @@ Task<AgentVm> Agent::prepare_incoming(protocol::IncomingRequest request) {
 
 Task<AgentVm> Agent::activate(std::string vm, protocol::ActivationRequest request) {
     const std::string doing = "activate VM " + vm;
+    if (request.role != "clone")
+        co_return fail(Fault::Rejected, doing, "/role \"" + request.role + "\" is not clone",
+                       "invalid-document");
     Result<std::shared_ptr<Machine>> found = find(vm);
     if (!found) co_return std::unexpected(std::move(found).error());
     std::shared_ptr<Machine> machine = *found;
@@ -160,6 +164,28 @@ Task<AgentVm> Agent::adopt(std::string vm, protocol::AdoptRequest request) {
     co_return view;
 }
 
+// The job's own way out lets the guest go on; it is over when it has written so down.
+Task<void> Agent::end_copy(std::shared_ptr<CopyJob> job) {
+    job->cancel();
+    job->ended.expires_after(kCopyEndDeadline);
+    boost::system::error_code ended;
+    if (!job->is_over)
+        co_await job->ended.async_wait(asio::redirect_error(asio::use_awaitable, ended));
+    if (job->is_over) co_return Result<void>{};
+    co_return fail(Fault::Retry, "end the copy for " + job->request.command.job,
+                   "it has not ended yet");
+}
+
+asio::awaitable<void> Agent::end_copies() {
+    while (!copies_.empty()) {
+        const std::string vm = copies_.begin()->first;
+        std::shared_ptr<CopyJob> job = copies_.begin()->second;
+        Result<void> ended = co_await end_copy(job);
+        if (!ended) log::error("copy", ended.error().text());
+        copies_.erase(vm);  // most often it has done so itself
+    }
+}
+
 asio::awaitable<void> Agent::copy_to_end(std::string vm, std::shared_ptr<Machine> machine,
                                          std::shared_ptr<CopyJob> job) {
     co_await run_copy(machine, job, peer_secret_);
@@ -204,8 +230,7 @@ Result<CopyStatus> Agent::start_copy(const std::string& vm, protocol::CopyReques
     Result<void> kept = (*machine)->save();
     if (!kept) return std::unexpected(std::move(kept).error());
     if (request.method == "steer") return status;
-    std::shared_ptr<CopyJob> job = std::make_shared<CopyJob>();
-    job->request = std::move(request);
+    std::shared_ptr<CopyJob> job = std::make_shared<CopyJob>(host_.executor, std::move(request));
     copies_[vm] = job;
     asio::co_spawn(host_.executor, copy_to_end(vm, *machine, job), asio::detached);
     return status_of(*job);
@@ -233,14 +258,8 @@ Task<void> Agent::abort_copy(std::string vm, std::string job) {
         if (!job.empty() && work->request.command.job != job)
             co_return fail(Fault::Conflict, "abort the copy of VM " + vm,
                            "it is for " + work->request.command.job, "not-owner");
-        work->cancel();
-        // The job's own way out lets the guest go on; it is over when it has written so down.
-        for (int polls = 0; polls < 2000 && !work->is_over; ++polls) {
-            Result<void> waited = co_await wait_ms(10);
-            if (!waited) co_return waited;
-        }
-        if (!work->is_over)
-            co_return fail(Fault::Retry, "abort the copy of VM " + vm, "it has not ended yet");
+        Result<void> ended = co_await end_copy(work);
+        if (!ended) co_return std::unexpected(std::move(ended).error().within("VM " + vm));
     }
     VmRecord& record = machine->record();
     if (!record.copy || (!job.empty() && record.copy->job != job)) co_return Result<void>{};

@@ -55,6 +55,7 @@ asio::awaitable<void> run(Program& program, Agent& agent, http::Server& server,
         daemon::notify_stopping();
     }
     server.stop();
+    co_await agent.end_copies();
     transfer.stop();
     program.context.stop();
 }

@@ -233,6 +233,7 @@ Result<Frame> FrameChannel::expect(FrameType type) {
 void FrameChannel::abort(const Error& why) {
     std::string text = why.text();
     if (text.size() > 4096) text.resize(4096);
+    set_deadline(std::chrono::seconds(1));
     // Best effort: the peer hears of it either way, by this frame or by the end of the connection.
     (void)send_text(FrameType::abort, text);
     ::shutdown(socket_.get(), SHUT_WR);

@@ -227,8 +227,14 @@ boost::asio::awaitable<void> run_copy(std::shared_ptr<Machine> machine,
                               std::to_string(status.bytes_diff) + ", pause " +
                               std::to_string(status.pause_ms) + " ms");
     } else {
-        if (work->channel) work->channel->abort(done.error());
+        // The guest first; then whoever listens hears why, on a worker: he may not be reading.
         Result<void> undone = co_await undo_copy(machine);
+        auto goodbye = [work, why = done.error()]() -> Result<void> {
+            if (work->channel) work->channel->abort(why);
+            return {};
+        };
+        Result<void> said = co_await on_worker(machine, goodbye);
+        if (!said) log::warning("copy", said.error().text());
         status.state = OperationState::failed;
         status.error = done.error().text();
         if (!undone) status.error += "; and undoing it: " + undone.error().text();
@@ -238,6 +244,7 @@ boost::asio::awaitable<void> run_copy(std::shared_ptr<Machine> machine,
     Result<void> kept = machine->save();
     if (!kept) log::error("copy", kept.error().text());
     job->is_over = true;
+    job->ended.cancel();
 }
 
 }  // namespace godwit::agent

@@ -9,10 +9,17 @@
 #include <memory>
 #include <mutex>
 
+#include <boost/asio/steady_timer.hpp>
+
 namespace godwit::agent {
 
 struct CopyJob {
+    CopyJob(boost::asio::any_io_executor executor, protocol::CopyRequest what)
+        : request(std::move(what)),
+          ended(std::move(executor), boost::asio::steady_timer::time_point::max()) {}
+
     protocol::CopyRequest request;
+    boost::asio::steady_timer ended;  // cancelled when the job is over
     std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
     std::shared_ptr<memory::CopyProgress> progress = std::make_shared<memory::CopyProgress>();
     std::string stage = "base";  // the agent's thread only

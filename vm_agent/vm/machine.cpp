@@ -259,7 +259,10 @@ Result<void> Machine::remove_bases() {
 }
 
 Result<void> Machine::set_link(bool up) {
-    return set_tap_link(paths_.tap(), host_.config.bridge, up ? Link::up : Link::down);
+    const std::string& bridge = host_.config.bridge;
+    Result<void> done = set_tap_link(paths_.tap(), bridge, up ? Link::up : Link::down);
+    if (!done || !up || bridge.empty()) return done;
+    return pin_mac(paths_.tap(), record_.spec.mac);
 }
 
 Task<void> Machine::wait_for_link() {

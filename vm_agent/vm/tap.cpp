@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -80,7 +81,48 @@ Result<void> set_persistent(const std::string& name, int persistent) {
     return {};
 }
 
+struct FdbRequest {
+    nlmsghdr header;
+    ndmsg entry;
+    rtattr attribute;
+    unsigned char mac[8];  // 6, padded as netlink wants it
+};
+
+FdbRequest fdb_request(const std::string& name, const std::string& mac) {
+    FdbRequest request{};
+    request.header.nlmsg_len = sizeof(request);
+    request.header.nlmsg_type = RTM_NEWNEIGH;
+    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+    request.entry.ndm_family = AF_BRIDGE;
+    request.entry.ndm_ifindex = static_cast<int>(if_nametoindex(name.c_str()));
+    request.entry.ndm_state = NUD_NOARP | NUD_REACHABLE;
+    request.entry.ndm_flags = NTF_MASTER | NTF_STICKY;
+    request.attribute.rta_type = NDA_LLADDR;
+    request.attribute.rta_len = RTA_LENGTH(6);
+    for (std::size_t i = 0; i < 6; ++i)
+        request.mac[i] =
+            static_cast<unsigned char>(std::stoul(mac.substr(3 * i, 2), nullptr, 16));
+    return request;
+}
+
 }  // namespace
+
+Result<void> pin_mac(const std::string& name, const std::string& mac) {
+    const std::string doing = "tell the bridge that " + mac + " is behind " + name;
+    Descriptor netlink(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+    const FdbRequest request = fdb_request(name, mac);
+    if (send(netlink.get(), &request, sizeof(request), 0) < 0)
+        return fail_errno(Fault::Retry, doing);
+    struct {
+        nlmsghdr header;
+        nlmsgerr outcome;
+        char rest[512];
+    } answer{};
+    if (recv(netlink.get(), &answer, sizeof(answer), 0) < 0) return fail_errno(Fault::Retry, doing);
+    if (answer.header.nlmsg_type != NLMSG_ERROR || answer.outcome.error == 0) return {};
+    errno = -answer.outcome.error;
+    return fail_errno(Fault::Retry, doing);
+}
 
 bool tap_exists(const std::string& name) {
     return if_nametoindex(name.c_str()) != 0;

@@ -69,6 +69,21 @@ def source_agent_killed_in_mid_copy(bench, session):
     abort(bench, "j-agent")
 
 
+def source_agent_ended_in_mid_copy(bench, session):
+    """An orderly end: it lets go of the copy first, and QEMU does not notice."""
+    in_mid_copy(bench, "j-term")
+    pid = bench.source.qemu_pid()
+    bench.source.process.terminate()
+    assert bench.source.process.wait(15) == 0
+    bench.destination.process.send_signal(signal.SIGCONT)
+    session.send(b"nobody commands, I serve")
+    bench.source.start()
+    assert bench.source.get("/v1/vms/web-1")["pid"] == pid
+    assert bench.source.get("/v1/vms/web-1/copy?job=j-term")["state"] == "failed"
+    source_goes_on(bench, session)
+    abort(bench, "j-term")
+
+
 def aborted_in_mid_copy(bench, session):
     in_mid_copy(bench, "j-abort")
     bench.source.call("DELETE", f"/v1/vms/web-1/copy?job=j-abort&token={bench.job_token}")
@@ -190,7 +205,7 @@ if __name__ == "__main__":
         bench.boot()
         session = Session(bench.source.bridge, 1)
         for fault in (nobody_listens, destination_killed_in_mid_copy, source_agent_killed_in_mid_copy,
-                      aborted_in_mid_copy, destination_qemu_killed_in_mid_copy):
+                      source_agent_ended_in_mid_copy, aborted_in_mid_copy, destination_qemu_killed_in_mid_copy):
             begun = time.monotonic()
             fault(bench, session)
             print(f"{fault.__name__}: {time.monotonic() - begun:.1f} s", flush=True)

@@ -125,8 +125,12 @@ class Agent:
     def end(self):
         pid_file = self.root / "run/web-1.pid"
         if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)  # a story may have stopped it
             self.process.terminate()
-            self.process.wait(20)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
         if pid_file.exists():
             try:
                 os.kill(int(pid_file.read_text()), signal.SIGKILL)
