@@ -100,8 +100,7 @@ FdbRequest fdb_request(const std::string& name, const std::string& mac) {
     request.attribute.rta_type = NDA_LLADDR;
     request.attribute.rta_len = RTA_LENGTH(6);
     for (std::size_t i = 0; i < 6; ++i)
-        request.mac[i] =
-            static_cast<unsigned char>(std::stoul(mac.substr(3 * i, 2), nullptr, 16));
+        request.mac[i] = static_cast<unsigned char>(std::stoul(mac.substr(3 * i, 2), nullptr, 16));
     return request;
 }
 

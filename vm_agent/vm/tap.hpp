@@ -17,8 +17,8 @@ Result<void> create_tap(const std::string& name);
 // bridge. Both are fine when it is so already.
 Result<void> set_tap_link(const std::string& name, const std::string& bridge, Link link);
 // The bridge learned the VM's MAC from whoever spoke last, perhaps from the uplink while the VM ran
-// elsewhere, and would send nothing to `name` until the VM speaks. This tells it where the VM is; the
-// entry stays, whatever arrives elsewhere, until the tap leaves the bridge.
+// elsewhere, and would send nothing to `name` until the VM speaks. This tells it where the VM is;
+// the entry stays, whatever arrives elsewhere, until the tap leaves the bridge.
 Result<void> pin_mac(const std::string& name, const std::string& mac);
 // Until frames really pass, or Retry at the deadline. Blocking. The kernel tells a bridge of a port
 // that came up at most once a second, and before that it drops what is for the port.
