@@ -1,11 +1,12 @@
 // The controller's API for a program that does one thing at a time.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
+#include "lib/http/client.hpp"
+
 #include <chrono>
 #include <string>
 
-#include "lib/http/client.hpp"
+#include <boost/asio/io_context.hpp>
 
 namespace godwit::cli {
 

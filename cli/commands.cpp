@@ -1,9 +1,9 @@
 // What the commands share.
 #include "cli/commands.hpp"
 
-#include <charconv>
-
 #include "cli/exit_code.hpp"
+
+#include <charconv>
 
 namespace godwit::cli {
 
@@ -40,7 +40,10 @@ Result<std::uint32_t> parse_duration(const std::string& text) {
     const char* end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(text.data(), end, number);
     const std::string_view unit(stop, static_cast<std::size_t>(end - stop));
-    const std::uint32_t factor = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+    const std::uint32_t factor = unit.empty() || unit == "s" ? 1
+                                 : unit == "m"               ? 60
+                                 : unit == "h"               ? 3600
+                                                             : 0;
     const bool fits = factor != 0 && number <= UINT32_MAX / factor;
     if (error != std::errc{} || !fits)
         return fail(Fault::Rejected, "\"" + text + "\"",

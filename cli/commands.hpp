@@ -1,12 +1,13 @@
 // The commands of `godwit`: each file adds its own to the application and says what they do.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include "cli/api.hpp"
+#include "cli/console.hpp"
+
 #include <functional>
 #include <string>
 
-#include "cli/api.hpp"
-#include "cli/console.hpp"
+#include <CLI/CLI.hpp>
 
 namespace godwit::cli {
 

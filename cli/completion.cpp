@@ -1,10 +1,11 @@
 // godwit completion bash, godwit version. The completion is written from the commands themselves,
 // so it cannot fall behind them.
-#include <CLI/CLI.hpp>
+#include "lib/daemon.hpp"
 
 #include "cli/commands.hpp"
 #include "cli/exit_code.hpp"
-#include "lib/daemon.hpp"
+
+#include <CLI/CLI.hpp>
 
 namespace godwit::cli {
 
@@ -78,7 +79,8 @@ void add_own_commands(CLI::App& app, Command& chosen) {
                     session.console.line(bash_completion(*root));
                     return kOk;
                 });
-    add_command(app, "version", "Versions of this program and of the controller", chosen, show_version);
+    add_command(app, "version", "Versions of this program and of the controller", chosen,
+                show_version);
 }
 
 }  // namespace godwit::cli

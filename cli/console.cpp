@@ -1,11 +1,10 @@
 #include "cli/console.hpp"
 
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 namespace godwit::cli {
 
@@ -49,7 +48,8 @@ bool is_plain(std::string_view text) {
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./";
     if (text.empty() || text.find_first_not_of(kInner) != text.npos) return false;
     const char first = text.front();
-    if (!((first >= 'a' && first <= 'z') || (first >= 'A' && first <= 'Z') || first == '/')) return false;
+    if (!((first >= 'a' && first <= 'z') || (first >= 'A' && first <= 'Z') || first == '/'))
+        return false;
     std::string lower(text);
     for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     // The words of YAML 1.1 too: other readers still know them.
@@ -107,7 +107,9 @@ void yaml(std::string& out, const bj::value& value, std::size_t indent, bool aft
 }  // namespace
 
 Console::Console(Format format, bool quiet, bool color)
-    : format_(format), quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1),
+    : format_(format),
+      quiet_(quiet),
+      terminal_(isatty(STDERR_FILENO) == 1),
       color_(color && terminal_) {}
 
 int Console::width() const {
@@ -137,7 +139,8 @@ void Console::table(const Table& table) const {
         std::string text;
         for (std::size_t i = 0; i < row.size(); ++i) {
             text += printable(row[i]);
-            if (i + 1 < row.size()) text.append(widths[i] - std::min(widths[i], columns_of(row[i])) + 2, ' ');
+            if (i + 1 < row.size())
+                text.append(widths[i] - std::min(widths[i], columns_of(row[i])) + 2, ' ');
         }
         text.resize(text.find_last_not_of(' ') + 1);
         std::cout << text << "\n";
@@ -147,7 +150,9 @@ void Console::table(const Table& table) const {
     std::cout << std::flush;
 }
 
-void Console::line(std::string_view text) const { std::cout << printable(text) << std::endl; }
+void Console::line(std::string_view text) const {
+    std::cout << printable(text) << std::endl;
+}
 
 void Console::note(std::string_view text) const {
     if (quiet_) return;

@@ -1,15 +1,16 @@
 // Where the command line writes: results on stdout, everything said to a person on stderr.
 #pragma once
 
+#include "lib/error.hpp"
+#include "lib/json.hpp"
+
+#include "protocol/controller_api.hpp"
+
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "lib/error.hpp"
-#include "lib/json.hpp"
-#include "protocol/controller_api.hpp"
 
 namespace godwit::cli {
 
@@ -28,7 +29,8 @@ public:
     bool is_terminal() const { return terminal_; }  // stderr, where progress goes
     int width() const;
 
-    // Results. value() prints JSON or YAML; for Format::table the caller prints with table() or line().
+    // Results. value() prints JSON or YAML; for Format::table the caller prints with table() or
+    // line().
     void value(const json::bj::value& value) const;
     void table(const Table& table) const;
     void line(std::string_view text) const;

@@ -4,14 +4,20 @@ namespace godwit::cli {
 
 int exit_code_of(const Error& error) {
     switch (error.fault) {
-        case Fault::Missing: return kNotFound;
-        case Fault::Conflict: return kConflict;
-        case Fault::Denied: return kAuth;
-        case Fault::Lost: return kUnreachable;
+        case Fault::Missing:
+            return kNotFound;
+        case Fault::Conflict:
+            return kConflict;
+        case Fault::Denied:
+            return kAuth;
+        case Fault::Lost:
+            return kUnreachable;
         // Without a slug no server has spoken: the connection was cut, or nothing came in time.
-        case Fault::Retry: return error.slug.empty() ? kUnreachable : kError;
+        case Fault::Retry:
+            return error.slug.empty() ? kUnreachable : kError;
         case Fault::Rejected:
-        case Fault::Corrupt: return kError;
+        case Fault::Corrupt:
+            return kError;
     }
     return kError;
 }

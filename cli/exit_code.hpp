@@ -2,6 +2,7 @@
 #pragma once
 
 #include "lib/error.hpp"
+
 #include "protocol/controller_api.hpp"
 
 namespace godwit::cli {

@@ -78,21 +78,24 @@ int show_switch(Session& session, const std::string& id) {
         session.console.value(*raw);
         return kOk;
     }
-    Result<protocol::SwitchStatus> s = understood<protocol::SwitchStatus>(*raw, "read switch " + id);
+    Result<protocol::SwitchStatus> s =
+        understood<protocol::SwitchStatus>(*raw, "read switch " + id);
     if (!s) return failed(session, s.error());
-    session.console.table(
-        {{},
-         {{"switch", s->id},
-          {"plane", s->plane},
-          {"version", s->version},
-          {"token", std::to_string(s->token)},
-          {"adopted", s->adopted ? "yes" : "no"},
-          {"IPv4 sessions", std::to_string(s->stats.table_used) + " of " + std::to_string(s->stats.table_capacity)},
-          {"IPv6 sessions", std::to_string(s->stats.table_used_v6) + " of " + std::to_string(s->stats.table_capacity_v6)}}});
+    session.console.table({{},
+                           {{"switch", s->id},
+                            {"plane", s->plane},
+                            {"version", s->version},
+                            {"token", std::to_string(s->token)},
+                            {"adopted", s->adopted ? "yes" : "no"},
+                            {"IPv4 sessions", std::to_string(s->stats.table_used) + " of " +
+                                                  std::to_string(s->stats.table_capacity)},
+                            {"IPv6 sessions", std::to_string(s->stats.table_used_v6) + " of " +
+                                                  std::to_string(s->stats.table_capacity_v6)}}});
     Table ports{{"PORT", "INTERFACE", "ROLE", "STATE", "PROGRAM", "PACKETS", "DROPS"}, {}};
     for (const protocol::PortStatus& port : s->ports)
         ports.rows.push_back({port.name, port.interface, port.role, port.up ? "up" : "down",
-                              port.program, std::to_string(port.packets), std::to_string(port.drops)});
+                              port.program, std::to_string(port.packets),
+                              std::to_string(port.drops)});
     session.console.line("");
     session.console.table(ports);
     Table reasons{{"REASON", "PACKETS"}, {}};
@@ -122,8 +125,10 @@ Result<std::vector<std::string>> switch_ids(Session& session, const SessionFilte
     return ids;
 }
 
-Result<protocol::SessionList> sessions_of(Session& session, const std::string& id, const SessionFilter& filter) {
-    std::string path = "/v1/switches/" + http::encoded(id) + "/sessions?limit=" + std::to_string(filter.limit);
+Result<protocol::SessionList> sessions_of(Session& session, const std::string& id,
+                                          const SessionFilter& filter) {
+    std::string path =
+        "/v1/switches/" + http::encoded(id) + "/sessions?limit=" + std::to_string(filter.limit);
     if (!filter.vm.empty()) path += "&vm=" + http::encoded(filter.vm);
     if (!filter.owner.empty()) path += "&owner=" + http::encoded(filter.owner);
     Result<bj::value> raw = session.api.get(path);
@@ -147,12 +152,13 @@ int sessions(Session& session, const SessionFilter& filter) {
     }
     Table table{{"VM", "OWNER", "PROTOCOL", "ADDRESS", "PORT", "PEER", "STATE", "IDLE"}, {}};
     for (const protocol::SessionRow& row : all.sessions)
-        table.rows.push_back({row.vm, row.owner, row.protocol, row.address, std::to_string(row.port),
-                              row.peer, row.state, duration_text(row.idle_s)});
+        table.rows.push_back({row.vm, row.owner, row.protocol, row.address,
+                              std::to_string(row.port), row.peer, row.state,
+                              duration_text(row.idle_s)});
     session.console.table(table);
     if (all.sessions.size() < all.total)
-        session.console.note(std::to_string(all.sessions.size()) + " of " + std::to_string(all.total) +
-                             " sessions shown; --limit shows more");
+        session.console.note(std::to_string(all.sessions.size()) + " of " +
+                             std::to_string(all.total) + " sessions shown; --limit shows more");
     return kOk;
 }
 
@@ -165,12 +171,13 @@ int status(Session& session) {
     }
     auto read = understood<protocol::ControllerStatus>(*raw, "read the controller's status");
     if (!read) return failed(session, read.error());
-    session.console.table({{},
-                           {{"version", read->version},
-                            {"store", read->store},
-                            {"token", std::to_string(read->token)},
-                            {"jobs running", std::to_string(read->jobs_running)},
-                            {"jobs that need attention", std::to_string(read->jobs_need_attention)}}});
+    session.console.table(
+        {{},
+         {{"version", read->version},
+          {"store", read->store},
+          {"token", std::to_string(read->token)},
+          {"jobs running", std::to_string(read->jobs_running)},
+          {"jobs that need attention", std::to_string(read->jobs_need_attention)}}});
     const bj::object& object = raw->get_object();
     struct Part {
         const char* key;
@@ -194,22 +201,27 @@ void add_inventory_commands(CLI::App& app, Command& chosen) {
     CLI::App* host = add_group(app, "host", "Hypervisors");
     add_command(*host, "list", "All hosts", chosen,
                 [](Session& session) { return list(session, "/v1/hosts", "hosts", host_table); });
-    add_command(*host, "show", "One host", chosen, [id](Session& session) { return show_host(session, *id); })
-        ->add_option("host", *id, "the host's id")->required();
+    add_command(*host, "show", "One host", chosen,
+                [id](Session& session) { return show_host(session, *id); })
+        ->add_option("host", *id, "the host's id")
+        ->required();
     CLI::App* on = add_group(app, "switch", "Access switches");
     add_command(*on, "list", "All switches", chosen, [](Session& session) {
         return list(session, "/v1/switches", "switches", switch_table);
     });
     add_command(*on, "show", "One switch: tables, ports, reasons", chosen,
                 [id](Session& session) { return show_switch(session, *id); })
-        ->add_option("switch", *id, "the switch's id")->required();
+        ->add_option("switch", *id, "the switch's id")
+        ->required();
     auto filter = std::make_shared<SessionFilter>();
-    CLI::App* live = add_command(app, "sessions", "Sessions the switches steer, and who owns them", chosen,
-                                 [filter](Session& session) { return sessions(session, *filter); });
+    CLI::App* live =
+        add_command(app, "sessions", "Sessions the switches steer, and who owns them", chosen,
+                    [filter](Session& session) { return sessions(session, *filter); });
     live->add_option("--vm", filter->vm, "only this VM's");
     live->add_option("--owner", filter->owner, "only those this host's VM owns")->type_name("HOST");
     live->add_option("--switch", filter->on, "only on this switch");
-    live->add_option("--limit", filter->limit, "at most so many per switch")->check(CLI::PositiveNumber);
+    live->add_option("--limit", filter->limit, "at most so many per switch")
+        ->check(CLI::PositiveNumber);
     add_command(app, "status", "The controller, its hosts and switches", chosen, status);
 }
 

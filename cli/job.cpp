@@ -1,8 +1,9 @@
 // godwit job list | show | steps | watch | wait | cancel | force | retry | resume
+#include "lib/id.hpp"
+
 #include "cli/commands.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/watch.hpp"
-#include "lib/id.hpp"
 
 namespace godwit::cli {
 
@@ -57,22 +58,24 @@ void add_result(Table& table, const protocol::MigrationResult& result) {
 }
 
 Table details_of(const protocol::Job& job) {
-    Table table{{}, {{"job", job.id},
-                     {"vm", job.target},
-                     {"state", job.state},
-                     {"phase", job.phase},
-                     {"progress", progress_text(job)},
-                     {"from", job.source},
-                     {"to", job.destination},
-                     {"committed", job.committed ? "yes" : "no"},
-                     {"may cancel", job.may_cancel ? "yes" : "no"},
-                     {"created by", job.created_by}}};
+    Table table{{},
+                {{"job", job.id},
+                 {"vm", job.target},
+                 {"state", job.state},
+                 {"phase", job.phase},
+                 {"progress", progress_text(job)},
+                 {"from", job.source},
+                 {"to", job.destination},
+                 {"committed", job.committed ? "yes" : "no"},
+                 {"may cancel", job.may_cancel ? "yes" : "no"},
+                 {"created by", job.created_by}}};
     if (job.error) {
         table.rows.push_back({"error", job.error->detail});
         for (const std::string& action : job.error->next_actions)
             table.rows.push_back({"next", action});
     }
-    for (const auto& [name, value] : job.labels) table.rows.push_back({"label", name + "=" + value});
+    for (const auto& [name, value] : job.labels)
+        table.rows.push_back({"label", name + "=" + value});
     std::vector<std::pair<std::string, std::string>> times;
     for (const auto& [phase, at] : job.timestamps) times.emplace_back(at, phase);
     std::ranges::sort(times);
@@ -105,7 +108,8 @@ int steps(Session& session, const std::string& id) {
     if (!read) return failed(session, read.error());
     Table table{{"AT", "PHASE", "WHAT", "ATTEMPT", "DETAIL"}, {}};
     for (const protocol::StepRow& row : read->steps)
-        table.rows.push_back({row.at, row.phase, row.what, std::to_string(row.attempt), row.detail});
+        table.rows.push_back(
+            {row.at, row.phase, row.what, std::to_string(row.attempt), row.detail});
     session.console.table(table);
     return kOk;
 }
@@ -134,7 +138,8 @@ int act(Session& session, const std::string& verb, const VerbOptions& options) {
     return kOk;
 }
 
-void add_watch(CLI::App& group, Command& chosen, const std::string& name, const std::string& about) {
+void add_watch(CLI::App& group, Command& chosen, const std::string& name,
+               const std::string& about) {
     auto id = std::make_shared<std::string>();
     auto timeout = std::make_shared<std::string>();
     CLI::App* sub = add_command(group, name, about, chosen, [id, timeout](Session& session) {
@@ -143,7 +148,8 @@ void add_watch(CLI::App& group, Command& chosen, const std::string& name, const 
         return watch_job(session.api, session.console, *id, options);
     });
     sub->add_option("job", *id, "the job's id")->required();
-    sub->add_option("--timeout", *timeout, "stop following after this time (exit 6)")->check(duration_check());
+    sub->add_option("--timeout", *timeout, "stop following after this time (exit 6)")
+        ->check(duration_check());
 }
 
 CLI::App* add_verb(CLI::App& group, Command& chosen, const std::string& verb,
@@ -158,8 +164,10 @@ CLI::App* add_verb(CLI::App& group, Command& chosen, const std::string& verb,
 
 void add_verbs(CLI::App& group, Command& chosen) {
     auto options = std::make_shared<VerbOptions>();
-    add_verb(group, chosen, "cancel", "Undo a job that is not committed: its destination is drained back", options);
-    add_verb(group, chosen, "force", "Do not wait any longer: reset what is left, or pause the source", options);
+    add_verb(group, chosen, "cancel",
+             "Undo a job that is not committed: its destination is drained back", options);
+    add_verb(group, chosen, "force",
+             "Do not wait any longer: reset what is left, or pause the source", options);
     CLI::App* again[] = {
         add_verb(group, chosen, "retry", "Begin a failed job anew, or its step once more", options),
         add_verb(group, chosen, "resume", "Go on with a job that needs attention", options)};
@@ -180,13 +188,15 @@ void add_job_commands(CLI::App& app, Command& chosen) {
     auto id = std::make_shared<std::string>();
     add_command(*group, "show", "One job in full", chosen,
                 [id](Session& session) { return show(session, *id); })
-        ->add_option("job", *id, "the job's id")->required();
+        ->add_option("job", *id, "the job's id")
+        ->required();
     add_watch(*group, chosen, "watch", "Follow a job to its end; ^C leaves it running");
     add_watch(*group, chosen, "wait", "The same as watch, for scripts");
     add_verbs(*group, chosen);
     add_command(*group, "steps", "What a job did, step by step", chosen,
                 [id](Session& session) { return steps(session, *id); })
-        ->add_option("job", *id, "the job's id")->required();
+        ->add_option("job", *id, "the job's id")
+        ->required();
 }
 
 }  // namespace godwit::cli

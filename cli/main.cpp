@@ -1,14 +1,15 @@
 // godwit: reads the command line, builds what the command needs, runs it.
-#include <unistd.h>
-
-#include <CLI/CLI.hpp>
-#include <cstdlib>
-#include <iostream>
+#include "lib/daemon.hpp"
+#include "lib/secret.hpp"
 
 #include "cli/commands.hpp"
 #include "cli/exit_code.hpp"
-#include "lib/daemon.hpp"
-#include "lib/secret.hpp"
+
+#include <cstdlib>
+#include <iostream>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
 
 namespace {
 
@@ -29,9 +30,12 @@ void add_globals(CLI::App& app, Globals& globals) {
     app.add_option("-o,--output", globals.output, "table, json or yaml")
         ->check(CLI::IsMember({"table", "json", "yaml"}));
     app.add_option("--server", globals.server, "the controller, HOST:PORT or unix:PATH")
-        ->envname("GODWIT_SERVER")->type_name("ADDRESS")->capture_default_str();
+        ->envname("GODWIT_SERVER")
+        ->type_name("ADDRESS")
+        ->capture_default_str();
     app.add_option("--token-file", globals.token_file, "file with the bearer token, mode 0600")
-        ->envname("GODWIT_TOKEN_FILE")->type_name("FILE");
+        ->envname("GODWIT_TOKEN_FILE")
+        ->type_name("FILE");
     app.add_flag("-q,--quiet", globals.quiet, "only results and errors");
     app.add_flag("--no-color", globals.no_color, "no colours; NO_COLOR does the same");
     app.set_version_flag("--version", "godwit " + std::string(daemon::version()));

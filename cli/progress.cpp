@@ -1,7 +1,7 @@
 // A job's progress as text.
-#include <algorithm>
-
 #include "cli/watch.hpp"
+
+#include <algorithm>
 
 namespace godwit::cli {
 
@@ -11,7 +11,8 @@ constexpr std::uint32_t kBarCells = 20;
 
 // While a job is as it should be only its phase is of interest.
 std::string phase_text(const protocol::Job& job) {
-    return job.state == "running" || job.state.empty() ? job.phase : job.state + " (" + job.phase + ")";
+    return job.state == "running" || job.state.empty() ? job.phase
+                                                       : job.state + " (" + job.phase + ")";
 }
 
 std::string figures(const protocol::Job& job) {
@@ -30,7 +31,8 @@ std::string figures(const protocol::Job& job) {
 }  // namespace
 
 std::string progress_text(const protocol::Job& job) {
-    std::string text = phase_text(job) + "  " + std::to_string(job.progress.percent) + "%" + figures(job);
+    std::string text =
+        phase_text(job) + "  " + std::to_string(job.progress.percent) + "%" + figures(job);
     if (!job.detail.empty()) text += "  " + job.detail;
     return printable(text);
 }
@@ -39,7 +41,8 @@ std::string progress_bar(const protocol::Job& job, int width) {
     const std::uint32_t filled = std::min(job.progress.percent, 100u) * kBarCells / 100;
     std::string text = job.target + " to " + job.destination + "  [" + std::string(filled, '#') +
                        std::string(kBarCells - filled, '-') + "] " +
-                       std::to_string(job.progress.percent) + "%  " + phase_text(job) + figures(job);
+                       std::to_string(job.progress.percent) + "%  " + phase_text(job) +
+                       figures(job);
     text = printable(text);
     // The last column stays free: some terminals break the line there.
     const auto most = static_cast<std::size_t>(std::max(width - 1, 20));

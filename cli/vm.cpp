@@ -1,8 +1,9 @@
 // godwit vm list | show | migrate
+#include "lib/id.hpp"
+
 #include "cli/commands.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/watch.hpp"
-#include "lib/id.hpp"
 
 namespace godwit::cli {
 
@@ -40,16 +41,18 @@ int show(Session& session, const std::string& id) {
     }
     Result<protocol::Vm> vm = understood<protocol::Vm>(*raw, "read VM " + id);
     if (!vm) return failed(session, vm.error());
-    Table table{{}, {{"vm", vm->id},
-                     {"host", vm->host},
-                     {"state", vm->state},
-                     {"method", vm->method},
-                     {"mac", vm->mac},
-                     {"memory", bytes_text(std::uint64_t{vm->memory_mib} << 20)},
-                     {"sessions", std::to_string(vm->sessions)},
-                     {"job", vm->job.value_or("-")}}};
+    Table table{{},
+                {{"vm", vm->id},
+                 {"host", vm->host},
+                 {"state", vm->state},
+                 {"method", vm->method},
+                 {"mac", vm->mac},
+                 {"memory", bytes_text(std::uint64_t{vm->memory_mib} << 20)},
+                 {"sessions", std::to_string(vm->sessions)},
+                 {"job", vm->job.value_or("-")}}};
     for (const std::string& address : vm->addresses) table.rows.push_back({"address", address});
-    for (const auto& [name, value] : vm->labels) table.rows.push_back({"label", name + "=" + value});
+    for (const auto& [name, value] : vm->labels)
+        table.rows.push_back({"label", name + "=" + value});
     session.console.table(table);
     return kOk;
 }
@@ -101,8 +104,8 @@ int migrate(Session& session, const MigrateOptions& options) {
     }
     const std::string key =
         options.key.empty() ? uuid_v7(std::chrono::system_clock::now()) : options.key;
-    Result<bj::value> answer = session.api.post(
-        "/v1/vms/" + http::encoded(options.vm) + ":migrate", json::to_json(*request), key);
+    Result<bj::value> answer = session.api.post("/v1/vms/" + http::encoded(options.vm) + ":migrate",
+                                                json::to_json(*request), key);
     if (!answer) return failed(session, answer.error());
     if (options.dry_run) return dry_run_end(session, options, *answer);
     Result<protocol::Job> job = understood<protocol::Job>(*answer, "read the new job");
@@ -110,7 +113,8 @@ int migrate(Session& session, const MigrateOptions& options) {
     if (options.wait) {
         session.console.note("job " + job->id + " moves " + options.vm + " to " + options.to);
         WatchOptions watch;
-        if (!options.timeout.empty()) watch.timeout = std::chrono::seconds(*parse_duration(options.timeout));
+        if (!options.timeout.empty())
+            watch.timeout = std::chrono::seconds(*parse_duration(options.timeout));
         return watch_job(session.api, session.console, job->id, watch);
     }
     if (session.console.format() != Format::table)
@@ -123,30 +127,42 @@ int migrate(Session& session, const MigrateOptions& options) {
 
 void add_migrate(CLI::App& group, Command& chosen) {
     auto options = std::make_shared<MigrateOptions>();
-    CLI::App* sub = add_command(group, "migrate", "Move a VM to another host under live sessions", chosen,
-                                [options](Session& session) { return migrate(session, *options); });
+    CLI::App* sub =
+        add_command(group, "migrate", "Move a VM to another host under live sessions", chosen,
+                    [options](Session& session) { return migrate(session, *options); });
     sub->add_option("vm", options->vm, "the VM's id")->required();
-    sub->add_option("--to", options->to, "the destination host's id")->required()->type_name("HOST");
+    sub->add_option("--to", options->to, "the destination host's id")
+        ->required()
+        ->type_name("HOST");
     sub->add_flag("--wait", options->wait, "follow the job to its end");
     CLI::Option* wait = sub->get_option("--wait");
-    sub->add_option("--timeout", options->timeout, "with --wait: stop following after this time (exit 6)")
-        ->check(duration_check())->needs(wait);
+    sub->add_option("--timeout", options->timeout,
+                    "with --wait: stop following after this time (exit 6)")
+        ->check(duration_check())
+        ->needs(wait);
     sub->add_option("--deadline", options->deadline, "how long old sessions may stay on the source")
         ->check(duration_check());
-    sub->add_option("--on-deadline", options->on_deadline, "what to do about sessions left at the deadline")
+    sub->add_option("--on-deadline", options->on_deadline,
+                    "what to do about sessions left at the deadline")
         ->check(CLI::IsMember({"wait", "rollback", "reset"}));
     sub->add_option("--method", options->method, "how memory moves; default: the VM's own")
         ->check(CLI::IsMember({"fork", "steer"}));
-    sub->add_option("--steering", options->steering, "how frames reach the VMs")->check(CLI::IsMember({"l2"}));
+    sub->add_option("--steering", options->steering, "how frames reach the VMs")
+        ->check(CLI::IsMember({"l2"}));
     sub->add_option("--on-conflict", options->on_conflict, "memory changed on both sides")
         ->check(CLI::IsMember({"fail", "source-wins", "destination-wins"}));
     sub->add_option("--source-after", options->source_after, "what becomes of the source")
         ->check(CLI::IsMember({"delete", "stop", "keep"}));
     sub->add_option("--label", options->labels, "NAME=VALUE, kept with the job; repeatable")
-        ->type_name("NAME=VALUE")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    sub->add_flag("--force", options->force, "move in spite of sessions the switch could not record");
-    sub->add_flag("--dry-run", options->dry_run, "only check whether it could be done")->excludes(wait);
-    sub->add_option("--idempotency-key", options->key, "the same key never starts a second job; default: random")
+        ->type_name("NAME=VALUE")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    sub->add_flag("--force", options->force,
+                  "move in spite of sessions the switch could not record");
+    sub->add_flag("--dry-run", options->dry_run, "only check whether it could be done")
+        ->excludes(wait);
+    sub->add_option("--idempotency-key", options->key,
+                    "the same key never starts a second job; default: random")
         ->type_name("KEY");
 }
 
@@ -156,8 +172,10 @@ void add_vm_commands(CLI::App& app, Command& chosen) {
     CLI::App* group = add_group(app, "vm", "Virtual machines: look at them, move them");
     add_command(*group, "list", "All managed VMs", chosen, list);
     auto id = std::make_shared<std::string>();
-    add_command(*group, "show", "One VM", chosen, [id](Session& session) { return show(session, *id); })
-        ->add_option("vm", *id, "the VM's id")->required();
+    add_command(*group, "show", "One VM", chosen,
+                [id](Session& session) { return show(session, *id); })
+        ->add_option("vm", *id, "the VM's id")
+        ->required();
     add_migrate(*group, chosen);
 }
 

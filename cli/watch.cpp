@@ -1,16 +1,18 @@
 #include "cli/watch.hpp"
 
+#include "lib/id.hpp"
+
+#include "cli/exit_code.hpp"
+
+#include <csignal>
+#include <memory>
+#include <utility>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <csignal>
-#include <memory>
-#include <utility>
-
-#include "cli/exit_code.hpp"
-#include "lib/id.hpp"
 
 namespace godwit::cli {
 
@@ -42,9 +44,7 @@ struct Watch {
     std::optional<int> exit_code = {};
     steady_clock::time_point heard = steady_clock::now();
 
-    bool looks_over() const {
-        return shown && (shown->done || shown->state == "needs-attention");
-    }
+    bool looks_over() const { return shown && (shown->done || shown->state == "needs-attention"); }
     // A stream begins with the job's past, and what needed attention then may have been resumed.
     bool is_over() const { return confirmed && looks_over(); }
     void end(int code) {
@@ -135,8 +135,9 @@ asio::awaitable<void> run(std::shared_ptr<Watch> watch) {
         Result<void> round = co_await look_and_follow(watch);
         if (watch->is_over()) break;
         if (round && watch->looks_over()) continue;  // ask the job itself
-        const bool hopeless = !round && (!may_pass(round.error()) ||
-                                         steady_clock::now() - watch->heard > watch->options.patience);
+        const bool hopeless =
+            !round && (!may_pass(round.error()) ||
+                       steady_clock::now() - watch->heard > watch->options.patience);
         if (hopeless) {
             watch->console.error(round.error());
             watch->end(exit_code_of(round.error()));

@@ -2,12 +2,12 @@
 // controller, until it is done, needs attention, the time is up, or ^C.
 #pragma once
 
+#include "cli/api.hpp"
+#include "cli/console.hpp"
+
 #include <chrono>
 #include <optional>
 #include <string>
-
-#include "cli/api.hpp"
-#include "cli/console.hpp"
 
 namespace godwit::cli {
 

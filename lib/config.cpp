@@ -1,16 +1,16 @@
-// YAML by yaml-cpp's events into JSON values. Everything that makes YAML surprising is refused here,
-// with its place, and reading goes on so that all errors are told at once.
+// YAML by yaml-cpp's events into JSON values. Everything that makes YAML surprising is refused
+// here, with its place, and reading goes on so that all errors are told at once.
 #include "lib/config.hpp"
-
-#include <yaml-cpp/eventhandler.h>
-#include <yaml-cpp/exceptions.h>
-#include <yaml-cpp/parser.h>
 
 #include <cmath>
 #include <fstream>
 #include <optional>
 #include <sstream>
 #include <tuple>
+
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/parser.h>
 
 namespace godwit::config {
 
@@ -59,8 +59,8 @@ std::optional<bj::value> whole_number(std::string_view text) {
     const char* end = digits.data() + digits.size();
     const auto [stop, error] = std::from_chars(digits.data(), end, value, base);
     if (digits.empty() || error != std::errc{} || stop != end) return std::nullopt;
-    if (!negative) return value <= INT64_MAX ? bj::value(static_cast<std::int64_t>(value))
-                                             : bj::value(value);
+    if (!negative)
+        return value <= INT64_MAX ? bj::value(static_cast<std::int64_t>(value)) : bj::value(value);
     if (value > static_cast<std::uint64_t>(INT64_MAX)) return std::nullopt;
     return bj::value(-static_cast<std::int64_t>(value));
 }
@@ -136,9 +136,11 @@ private:
 
     // yaml-cpp says "?" for a plain node without a tag and "!" for a quoted one.
     void refuse_extras(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
-        if (anchor != 0) complain(mark, "anchors are refused; write the value out where it is used");
+        if (anchor != 0)
+            complain(mark, "anchors are refused; write the value out where it is used");
         if (!tag.empty() && tag != "?" && tag != "!")
-            complain(mark, "the tag \"" + tag + "\" is refused; quote the value to make it a string");
+            complain(mark,
+                     "the tag \"" + tag + "\" is refused; quote the value to make it a string");
     }
 
     bool awaits_key() const {
@@ -235,8 +237,8 @@ void run_parser(std::string_view text, Builder& builder) {
     } catch (const YAML::ParserException& error) {
         // The builder's own stops have already said what is wrong.
         if (error.msg == Builder::kTooDeep || error.msg == Builder::kNoKey) return;
-        builder.errors.push_back({"", "is not YAML: " + error.msg, error.mark.line + 1,
-                                  error.mark.column + 1});
+        builder.errors.push_back(
+            {"", "is not YAML: " + error.msg, error.mark.line + 1, error.mark.column + 1});
     }
 }
 

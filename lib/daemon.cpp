@@ -1,17 +1,17 @@
 #include "lib/daemon.hpp"
 
-#include <systemd/sd-daemon.h>
+#include "lib/log.hpp"
+
+#include <csignal>
+#include <cstdio>
+#include <iostream>
 
 #include <CLI/CLI.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <csignal>
-#include <cstdio>
-#include <iostream>
-
-#include "lib/log.hpp"
+#include <systemd/sd-daemon.h>
 
 #ifndef GODWIT_VERSION
 #error "the build defines GODWIT_VERSION"
@@ -21,7 +21,9 @@ namespace godwit::daemon {
 
 namespace asio = boost::asio;
 
-std::string_view version() { return GODWIT_VERSION; }
+std::string_view version() {
+    return GODWIT_VERSION;
+}
 
 std::expected<CommandLine, int> parse_command_line(int argc, const char* const* argv,
                                                    const std::string& program,
@@ -70,8 +72,12 @@ asio::awaitable<int> stop_signal() {
     co_return number;
 }
 
-void notify_ready() { sd_notify(0, "READY=1"); }
+void notify_ready() {
+    sd_notify(0, "READY=1");
+}
 
-void notify_stopping() { sd_notify(0, "STOPPING=1"); }
+void notify_stopping() {
+    sd_notify(0, "STOPPING=1");
+}
 
 }  // namespace godwit::daemon

@@ -8,13 +8,20 @@ namespace godwit {
 
 std::string_view to_string(Fault fault) {
     switch (fault) {
-        case Fault::Retry: return "Retry";
-        case Fault::Conflict: return "Conflict";
-        case Fault::Rejected: return "Rejected";
-        case Fault::Missing: return "Missing";
-        case Fault::Denied: return "Denied";
-        case Fault::Lost: return "Lost";
-        case Fault::Corrupt: return "Corrupt";
+        case Fault::Retry:
+            return "Retry";
+        case Fault::Conflict:
+            return "Conflict";
+        case Fault::Rejected:
+            return "Rejected";
+        case Fault::Missing:
+            return "Missing";
+        case Fault::Denied:
+            return "Denied";
+        case Fault::Lost:
+            return "Lost";
+        case Fault::Corrupt:
+            return "Corrupt";
     }
     return "Corrupt";
 }

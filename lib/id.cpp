@@ -1,12 +1,12 @@
 #include "lib/id.hpp"
 
-#include <openssl/rand.h>
-
 #include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+
+#include <openssl/rand.h>
 
 namespace godwit {
 

@@ -28,14 +28,20 @@ std::string pointer_token(std::string_view key) {
 
 std::string_view kind_name(const bj::value& value) {
     switch (value.kind()) {
-        case bj::kind::null: return "null";
-        case bj::kind::bool_: return "a boolean";
+        case bj::kind::null:
+            return "null";
+        case bj::kind::bool_:
+            return "a boolean";
         case bj::kind::int64:
         case bj::kind::uint64:
-        case bj::kind::double_: return "a number";
-        case bj::kind::string: return "a string";
-        case bj::kind::array: return "a list";
-        case bj::kind::object: return "a mapping";
+        case bj::kind::double_:
+            return "a number";
+        case bj::kind::string:
+            return "a string";
+        case bj::kind::array:
+            return "a list";
+        case bj::kind::object:
+            return "a mapping";
     }
     return "unknown";
 }

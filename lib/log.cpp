@@ -1,11 +1,11 @@
 #include "lib/log.hpp"
 
+#include <array>
+#include <cstdlib>
+
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-
-#include <array>
-#include <cstdlib>
 
 namespace godwit::log {
 
@@ -59,9 +59,13 @@ Result<Level> parse_level(std::string_view name) {
                 "expected trace, debug, info, warning, error or off");
 }
 
-void set_level(Level level) { logger().set_level(spd_level(level)); }
+void set_level(Level level) {
+    logger().set_level(spd_level(level));
+}
 
-bool is_on(Level level) { return logger().should_log(spd_level(level)); }
+bool is_on(Level level) {
+    return logger().should_log(spd_level(level));
+}
 
 void write(Level level, std::string_view part, std::string_view text) {
     if (is_on(level)) logger().log(spd_level(level), "{}: {}", part, indented(text));

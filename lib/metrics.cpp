@@ -16,7 +16,8 @@ prometheus::Gauge& Metrics::gauge(const std::string& name, const std::string& he
 
 prometheus::Histogram& Metrics::histogram(const std::string& name, const std::string& help,
                                           const std::vector<double>& bounds, const Labels& labels) {
-    return prometheus::BuildHistogram().Name(name).Help(help).Register(registry_).Add(labels, bounds);
+    return prometheus::BuildHistogram().Name(name).Help(help).Register(registry_).Add(labels,
+                                                                                      bounds);
 }
 
 void Metrics::before_text(std::function<void()> refresh) {

@@ -1,15 +1,15 @@
 #include "lib/secret.hpp"
 
-#include <fcntl.h>
-#include <openssl/crypto.h>
-#include <openssl/rand.h>
-#include <openssl/sha.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+#include <openssl/sha.h>
 
 namespace godwit {
 
@@ -43,14 +43,15 @@ private:
 };
 
 Result<void> check_owner(int fd, const std::string& doing, const std::string& file) {
-    struct stat now {};
+    struct stat now{};
     if (fstat(fd, &now) != 0) return fail_errno(Fault::Rejected, doing);
     if (!S_ISREG(now.st_mode)) return fail(Fault::Rejected, doing, "it is not a regular file");
     if ((now.st_mode & 077) != 0)
         return fail(Fault::Rejected, doing, "others may read it; run: chmod 600 " + file);
     if (now.st_uid != geteuid() && now.st_uid != 0 && geteuid() != 0)
-        return fail(Fault::Rejected, doing,
-                    "it belongs to another user; run: chown " + std::to_string(geteuid()) + " " + file);
+        return fail(
+            Fault::Rejected, doing,
+            "it belongs to another user; run: chown " + std::to_string(geteuid()) + " " + file);
     return {};
 }
 
@@ -71,7 +72,8 @@ Result<std::string> read_secret_file(const std::string& file) {
         return fail(Fault::Rejected, doing, "a secret has 16 to 4096 characters");
     // It becomes a header's value: a line break or a space in it could say something else.
     for (char c : text)
-        if (c <= ' ' || c > '~') return fail(Fault::Rejected, doing, "it must be one printable word");
+        if (c <= ' ' || c > '~')
+            return fail(Fault::Rejected, doing, "it must be one printable word");
     return text;
 }
 

@@ -1,15 +1,13 @@
 #include "lib/http/address.hpp"
 
-#include <sys/un.h>
-
 #include <charconv>
+#include <sys/un.h>
 
 namespace godwit::http {
 
 namespace {
 
-constexpr std::string_view kHint =
-    "expected HOST:PORT, [IPV6]:PORT or unix:/path/of.sock";
+constexpr std::string_view kHint = "expected HOST:PORT, [IPV6]:PORT or unix:/path/of.sock";
 
 Result<std::uint16_t> parse_port(std::string_view digits, const std::string& whole) {
     std::uint16_t port = 0;

@@ -1,8 +1,8 @@
 #include "lib/http/auth.hpp"
 
-#include <unistd.h>
-
 #include "lib/secret.hpp"
+
+#include <unistd.h>
 
 namespace godwit::http {
 
@@ -38,7 +38,8 @@ Authenticator peer_authenticator(const std::string& secret) {
 Authenticator local_authenticator(std::string role, Authenticator next) {
     return [role = std::move(role), next = std::move(next)](const Request& request) {
         const bool anonymous = bearer_token(request).empty();
-        const bool ours = request.peer == "unix:0" || request.peer == "unix:" + std::to_string(geteuid());
+        const bool ours =
+            request.peer == "unix:0" || request.peer == "unix:" + std::to_string(geteuid());
         if (anonymous && ours) return Identity{"uid:" + request.peer.substr(5), role};
         return next ? next(request) : Identity{};
     };

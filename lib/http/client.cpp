@@ -1,6 +1,9 @@
 // Connections: opened on demand, kept for the next request, opened anew once when found dead.
 #include "lib/http/client.hpp"
 
+#include "lib/http/address.hpp"
+#include "lib/http/connection.hpp"
+
 #include <boost/asio/connect.hpp>
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -9,9 +12,6 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-
-#include "lib/http/address.hpp"
-#include "lib/http/connection.hpp"
 
 namespace godwit::http {
 
@@ -51,9 +51,9 @@ Task<StreamSocket> connect_tcp(asio::any_io_executor executor, Address address) 
         endpoints.emplace_back(numeric, address.port);
     } else {
         tcp::resolver resolver(executor);
-        auto found = co_await resolver.async_resolve(
-            address.host, std::to_string(address.port),
-            asio::redirect_error(asio::use_awaitable, error));
+        auto found =
+            co_await resolver.async_resolve(address.host, std::to_string(address.port),
+                                            asio::redirect_error(asio::use_awaitable, error));
         if (error) co_return fail(Fault::Lost, doing, error.message());
         for (const auto& entry : found) endpoints.push_back(entry.endpoint());
     }
@@ -109,8 +109,8 @@ struct Client::State {
         if (kept) {
             Exchange exchange = co_await kept->exchange(request, state->envelope, deadline);
             if (exchange.reusable) state->keep(std::move(kept));
-            const bool dead = !exchange.response && !exchange.answered &&
-                              steady_clock::now() < deadline;
+            const bool dead =
+                !exchange.response && !exchange.answered && steady_clock::now() < deadline;
             if (!dead) co_return std::move(exchange.response);
         }
         const std::string doing = request.method + " " + request.path;
@@ -152,8 +152,9 @@ Client::Client(asio::any_io_executor executor, std::string server, std::string t
     // RFC 9110 §7.2: a unix socket has no authority, so the Host is a fixed word.
     std::string host = address && !address->is_unix() ? address->text() : "localhost";
     std::string where = address ? address->text() : server;
-    state_ = std::make_shared<State>(State{std::move(executor), std::move(address),
-                                           Envelope{std::move(host), std::move(where), std::move(token)}});
+    state_ = std::make_shared<State>(
+        State{std::move(executor), std::move(address),
+              Envelope{std::move(host), std::move(where), std::move(token)}});
 }
 
 Client::~Client() = default;

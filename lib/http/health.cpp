@@ -7,7 +7,9 @@ namespace {
 using Answer = boost::asio::awaitable<Response>;
 
 // The coroutines take everything by value: the lambda that starts one may be gone before it ends.
-Answer alive(Request) { co_return json_response(200, json::bj::value{{"status", "ok"}}); }
+Answer alive(Request) {
+    co_return json_response(200, json::bj::value{{"status", "ok"}});
+}
 
 Answer ready(std::string reason) {
     if (reason.empty()) co_return json_response(200, json::bj::value{{"status", "ready"}});

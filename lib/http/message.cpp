@@ -19,46 +19,75 @@ struct SlugStatus {
 
 // Slugs whose status differs from the one their fault gives.
 constexpr std::array kStatuses = {
-    SlugStatus{"malformed-json", 400},        SlugStatus{"malformed-request", 400},
-    SlugStatus{"missing-idempotency-key", 400}, SlugStatus{"unauthenticated", 401},
-    SlugStatus{"forbidden", 403},             SlugStatus{"unknown-path", 404},
-    SlugStatus{"method-not-allowed", 405},    SlugStatus{"request-timeout", 408},
-    SlugStatus{"stale-epoch", 409},           SlugStatus{"no-memory", 409},
-    SlugStatus{"body-too-large", 413},        SlugStatus{"unsupported-media-type", 415},
-    SlugStatus{"invalid-document", 422},      SlugStatus{"idempotency-key-reused", 422},
-    SlugStatus{"unknown-host", 422},          SlugStatus{"same-host", 422},
-    SlugStatus{"unsupported-steering", 422},  SlugStatus{"unsupported-strategy", 422},
-    SlugStatus{"unknown-vm-at-host", 422},    SlugStatus{"invalid-steering", 422},
-    SlugStatus{"unknown-port", 422},          SlugStatus{"same-port", 422},
-    SlugStatus{"duplicate-address", 422},     SlugStatus{"unknown-backend", 422},
-    SlugStatus{"too-many-requests", 429},     SlugStatus{"headers-too-large", 431},
-    SlugStatus{"internal-error", 500},        SlugStatus{"qemu-failed", 502},
-    SlugStatus{"peer-unreachable", 502},      SlugStatus{"not-ready", 503},
+    SlugStatus{"malformed-json", 400},
+    SlugStatus{"malformed-request", 400},
+    SlugStatus{"missing-idempotency-key", 400},
+    SlugStatus{"unauthenticated", 401},
+    SlugStatus{"forbidden", 403},
+    SlugStatus{"unknown-path", 404},
+    SlugStatus{"method-not-allowed", 405},
+    SlugStatus{"request-timeout", 408},
+    SlugStatus{"stale-epoch", 409},
+    SlugStatus{"no-memory", 409},
+    SlugStatus{"body-too-large", 413},
+    SlugStatus{"unsupported-media-type", 415},
+    SlugStatus{"invalid-document", 422},
+    SlugStatus{"idempotency-key-reused", 422},
+    SlugStatus{"unknown-host", 422},
+    SlugStatus{"same-host", 422},
+    SlugStatus{"unsupported-steering", 422},
+    SlugStatus{"unsupported-strategy", 422},
+    SlugStatus{"unknown-vm-at-host", 422},
+    SlugStatus{"invalid-steering", 422},
+    SlugStatus{"unknown-port", 422},
+    SlugStatus{"same-port", 422},
+    SlugStatus{"duplicate-address", 422},
+    SlugStatus{"unknown-backend", 422},
+    SlugStatus{"too-many-requests", 429},
+    SlugStatus{"headers-too-large", 431},
+    SlugStatus{"internal-error", 500},
+    SlugStatus{"qemu-failed", 502},
+    SlugStatus{"peer-unreachable", 502},
+    SlugStatus{"not-ready", 503},
     SlugStatus{"too-many-connections", 503},
 };
 
 std::string_view general_slug(Fault fault) {
     switch (fault) {
-        case Fault::Retry: return "unavailable";
-        case Fault::Conflict: return "conflict";
-        case Fault::Rejected: return "rejected";
-        case Fault::Missing: return "not-found";
-        case Fault::Denied: return "forbidden";
-        case Fault::Lost: return "peer-unreachable";
-        case Fault::Corrupt: return "corrupt";
+        case Fault::Retry:
+            return "unavailable";
+        case Fault::Conflict:
+            return "conflict";
+        case Fault::Rejected:
+            return "rejected";
+        case Fault::Missing:
+            return "not-found";
+        case Fault::Denied:
+            return "forbidden";
+        case Fault::Lost:
+            return "peer-unreachable";
+        case Fault::Corrupt:
+            return "corrupt";
     }
     return "internal-error";
 }
 
 int general_status(Fault fault) {
     switch (fault) {
-        case Fault::Retry: return 503;
-        case Fault::Conflict: return 409;
-        case Fault::Rejected: return 400;
-        case Fault::Missing: return 404;
-        case Fault::Denied: return 403;
-        case Fault::Lost: return 502;
-        case Fault::Corrupt: return 500;
+        case Fault::Retry:
+            return 503;
+        case Fault::Conflict:
+            return 409;
+        case Fault::Rejected:
+            return 400;
+        case Fault::Missing:
+            return 404;
+        case Fault::Denied:
+            return 403;
+        case Fault::Lost:
+            return 502;
+        case Fault::Corrupt:
+            return 500;
     }
     return 500;
 }
@@ -79,12 +108,17 @@ bj::array field_array(const std::vector<FieldError>& fields) {
 Fault fault_of_status(int status) {
     switch (status) {
         case 401:
-        case 403: return Fault::Denied;
-        case 404: return Fault::Missing;
-        case 409: return Fault::Conflict;
+        case 403:
+            return Fault::Denied;
+        case 404:
+            return Fault::Missing;
+        case 409:
+            return Fault::Conflict;
         case 408:
-        case 429: return Fault::Retry;
-        default: return status >= 400 && status < 500 ? Fault::Rejected : Fault::Retry;
+        case 429:
+            return Fault::Retry;
+        default:
+            return status >= 400 && status < 500 ? Fault::Rejected : Fault::Retry;
     }
 }
 
@@ -156,7 +190,8 @@ int status_of(const Error& error) {
 }
 
 Response problem_response(const Error& error) {
-    const std::string slug = error.slug.empty() ? std::string(general_slug(error.fault)) : error.slug;
+    const std::string slug =
+        error.slug.empty() ? std::string(general_slug(error.fault)) : error.slug;
     const int status = status_of(error);
     std::string title = slug;
     std::ranges::replace(title, '-', ' ');

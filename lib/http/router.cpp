@@ -1,6 +1,7 @@
 #include "lib/http/router.hpp"
 
 #include <algorithm>
+
 #include <boost/url.hpp>
 
 namespace godwit::http {
@@ -45,8 +46,7 @@ std::unexpected<Error> malformed(std::string cause) {
 
 // Access in the order of the enumerators; a role nobody knows has no rights at all.
 int rank_of(std::string_view role) {
-    constexpr std::string_view kRoles[] = {"",         "viewer", "operator",
-                                           "netadmin", "admin",  "peer"};
+    constexpr std::string_view kRoles[] = {"", "viewer", "operator", "netadmin", "admin", "peer"};
     const auto* found = std::ranges::find(kRoles, role);
     return found == std::end(kRoles) ? 0 : static_cast<int>(found - std::begin(kRoles));
 }
@@ -72,8 +72,8 @@ Result<const Route*> Router::find(std::string_view target, Request& request,
     if (allow.empty())
         return fail(Fault::Missing, request.method + " " + request.path,
                     "there is nothing at this path", "unknown-path");
-    return fail(Fault::Rejected, request.method + " " + request.path,
-                "this path takes " + allow, "method-not-allowed");
+    return fail(Fault::Rejected, request.method + " " + request.path, "this path takes " + allow,
+                "method-not-allowed");
 }
 
 Result<void> authorize(const Route& route, const Request& request) {
@@ -82,7 +82,8 @@ Result<void> authorize(const Route& route, const Request& request) {
     if (request.principal.empty())
         return fail(Fault::Denied, doing, "a valid bearer token is needed", "unauthenticated");
     if (rank_of(request.role) >= static_cast<int>(route.access)) return {};
-    constexpr std::string_view kNeeded[] = {"open", "viewer", "operator", "netadmin", "admin", "peer"};
+    constexpr std::string_view kNeeded[] = {"open",     "viewer", "operator",
+                                            "netadmin", "admin",  "peer"};
     return fail(Fault::Denied, doing,
                 request.principal + " has role \"" + request.role + "\", this needs \"" +
                     std::string(kNeeded[static_cast<int>(route.access)]) + "\"",

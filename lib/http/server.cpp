@@ -1,6 +1,10 @@
 // Listening sockets and the loop that accepts; each connection is a coroutine of session.cpp.
 #include "lib/http/server.hpp"
 
+#include "lib/http/address.hpp"
+#include "lib/http/session.hpp"
+#include "lib/log.hpp"
+
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,10 +17,6 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-
-#include "lib/http/address.hpp"
-#include "lib/http/session.hpp"
-#include "lib/log.hpp"
 
 namespace godwit::http {
 
@@ -40,7 +40,8 @@ std::string peer_text(tcp::socket& socket) {
 std::string peer_text(Unix::socket& socket) {
     ucred who{};
     socklen_t size = sizeof(who);
-    if (getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return "unix";
+    if (getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0)
+        return "unix";
     return "unix:" + std::to_string(who.uid);
 }
 
@@ -125,7 +126,7 @@ struct Server::State : std::enable_shared_from_this<Server::State> {
         on_stop.push_back([listener] {
             ErrorCode ignored;
             listener->acceptor.close(ignored);
-            struct stat now {};
+            struct stat now{};
             const bool ours = !listener->file.empty() && stat(listener->file.c_str(), &now) == 0 &&
                               now.st_ino == listener->inode;
             if (ours) unlink(listener->file.c_str());
@@ -151,7 +152,7 @@ struct Server::State : std::enable_shared_from_this<Server::State> {
 
     Result<std::string> listen_unix(const Address& address) {
         const std::string doing = "listen on " + address.text();
-        struct stat old {};
+        struct stat old{};
         if (stat(address.path.c_str(), &old) == 0) {
             if (!S_ISSOCK(old.st_mode))
                 return fail(Fault::Rejected, doing, "the file exists and is not a socket");
@@ -187,7 +188,9 @@ Server::Server(asio::any_io_executor executor, std::vector<Route> routes,
     : state_(std::make_shared<State>(std::move(executor), std::move(routes),
                                      std::move(authenticator), limits)) {}
 
-Server::~Server() { stop(); }
+Server::~Server() {
+    stop();
+}
 
 Result<std::string> Server::listen(const std::string& address) {
     Result<Address> parsed = parse_address(address);

@@ -2,9 +2,13 @@
 // instantiated here and in session_client.cpp, nowhere else.
 #include "lib/http/session.hpp"
 
-#include <sys/socket.h>
+#include "lib/http/sse.hpp"
+#include "lib/log.hpp"
 
 #include <algorithm>
+#include <optional>
+#include <sys/socket.h>
+
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -13,10 +17,6 @@
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
-#include <optional>
-
-#include "lib/http/sse.hpp"
-#include "lib/log.hpp"
 
 namespace godwit::http {
 
@@ -124,10 +124,10 @@ Response refusal(ErrorCode error) {
 
 // Errors after which nothing can be answered; at a timeout Beast has closed the socket.
 bool is_over(ErrorCode error) {
-    return error == beast::error::timeout || error == bhttp::error::end_of_stream || error == bhttp::error::partial_message ||
-           error == asio::error::eof || error == asio::error::connection_reset ||
-           error == asio::error::operation_aborted || error == asio::error::broken_pipe ||
-           error == asio::error::bad_descriptor;
+    return error == beast::error::timeout || error == bhttp::error::end_of_stream ||
+           error == bhttp::error::partial_message || error == asio::error::eof ||
+           error == asio::error::connection_reset || error == asio::error::operation_aborted ||
+           error == asio::error::broken_pipe || error == asio::error::bad_descriptor;
 }
 
 Request request_of(const bhttp::request<bhttp::string_body>& message, const std::string& peer) {
@@ -146,7 +146,8 @@ Request request_of(const bhttp::request<bhttp::string_body>& message, const std:
 }
 
 template <typename Body>
-void fill_head(bhttp::response<Body>& out, const Response& from, unsigned version, bool keep_alive) {
+void fill_head(bhttp::response<Body>& out, const Response& from, unsigned version,
+               bool keep_alive) {
     out.result(static_cast<unsigned>(from.status));
     out.version(version);
     for (const auto& [name, value] : from.headers) out.insert(name, value);
@@ -223,8 +224,7 @@ asio::awaitable<bool> write_stream(ConnectionPtr connection, Response answer, un
     co_return chunked && connection->stream.socket().is_open();
 }
 
-asio::awaitable<Response> answer_of(ConnectionPtr connection, Request request,
-                                    std::string target) {
+asio::awaitable<Response> answer_of(ConnectionPtr connection, Request request, std::string target) {
     std::string allow;
     Result<const Route*> route = connection->core->router.find(target, request, allow);
     if (!route) {
@@ -235,9 +235,8 @@ asio::awaitable<Response> answer_of(ConnectionPtr connection, Request request,
     const std::string what = request.method + " " + request.path;
     std::string trouble;
     try {
-        Identity identity = connection->core->authenticator
-                                ? connection->core->authenticator(request)
-                                : Identity{};
+        Identity identity =
+            connection->core->authenticator ? connection->core->authenticator(request) : Identity{};
         request.principal = std::move(identity.principal);
         request.role = std::move(identity.role);
         Result<void> allowed = authorize(**route, request);
@@ -332,9 +331,9 @@ asio::awaitable<void> serve(StreamSocket socket, std::string peer,
 
 asio::awaitable<void> refuse(StreamSocket socket, std::shared_ptr<ServerCore> core) {
     auto connection = std::make_shared<Connection>(std::move(socket), "", core);
-    Response refused =
-        problem_response({Fault::Retry, "connect", "this server has as many connections as it takes",
-                          "too-many-connections"});
+    Response refused = problem_response({Fault::Retry, "connect",
+                                         "this server has as many connections as it takes",
+                                         "too-many-connections"});
     ErrorCode error = co_await write_plain(connection, std::move(refused), 11, false, false);
     if (!error) co_await close_politely(connection);
 }

@@ -1,16 +1,16 @@
 // The client's side of one connection, on Beast.
-#include <sys/socket.h>
+#include "lib/http/connection.hpp"
+#include "lib/http/sse.hpp"
 
 #include <algorithm>
+#include <optional>
+#include <sys/socket.h>
+
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
-#include <optional>
-
-#include "lib/http/connection.hpp"
-#include "lib/http/sse.hpp"
 
 namespace godwit::http {
 
@@ -100,8 +100,10 @@ public:
         }
         const bool reusable = !write_error && parser.get().keep_alive();
         auto message = parser.release();
-        Response response{static_cast<int>(message.result_int()), headers_of(message),
-                          std::move(message.body()), {}};
+        Response response{static_cast<int>(message.result_int()),
+                          headers_of(message),
+                          std::move(message.body()),
+                          {}};
         co_return Exchange{std::move(response), true, reusable};
     }
 

@@ -1,10 +1,10 @@
 #include "lib/store/sqlite.hpp"
 
 #include <fcntl.h>
-#include <sqlite3.h>
+#include <map>
 #include <unistd.h>
 
-#include <map>
+#include <sqlite3.h>
 
 namespace godwit::sqlite {
 
@@ -14,17 +14,22 @@ constexpr int kBusyMs = 5000;
 
 Fault fault_of(int code) {
     switch (code & 0xff) {
-        case SQLITE_CONSTRAINT: return Fault::Conflict;
+        case SQLITE_CONSTRAINT:
+            return Fault::Conflict;
         case SQLITE_CORRUPT:
-        case SQLITE_NOTADB: return Fault::Corrupt;
+        case SQLITE_NOTADB:
+            return Fault::Corrupt;
         case SQLITE_ERROR:
         case SQLITE_MISUSE:
         case SQLITE_RANGE:
-        case SQLITE_MISMATCH: return Fault::Rejected;
+        case SQLITE_MISMATCH:
+            return Fault::Rejected;
         case SQLITE_PERM:
         case SQLITE_READONLY:
-        case SQLITE_AUTH: return Fault::Denied;
-        default: return Fault::Retry;
+        case SQLITE_AUTH:
+            return Fault::Denied;
+        default:
+            return Fault::Retry;
     }
 }
 
@@ -53,9 +58,12 @@ private:
 
 Value column(sqlite3_stmt* statement, int index) {
     switch (sqlite3_column_type(statement, index)) {
-        case SQLITE_INTEGER: return sqlite3_column_int64(statement, index);
-        case SQLITE_FLOAT: return sqlite3_column_double(statement, index);
-        case SQLITE_NULL: return nullptr;
+        case SQLITE_INTEGER:
+            return sqlite3_column_int64(statement, index);
+        case SQLITE_FLOAT:
+            return sqlite3_column_double(statement, index);
+        case SQLITE_NULL:
+            return nullptr;
         default: {
             const auto* bytes = static_cast<const char*>(sqlite3_column_blob(statement, index));
             const int size = sqlite3_column_bytes(statement, index);
@@ -96,8 +104,9 @@ struct Database::State {
         const auto known = prepared.find(sql);
         if (known != prepared.end()) return known->second.get();
         sqlite3_stmt* raw = nullptr;
-        const int code = sqlite3_prepare_v3(database.get(), sql.data(), static_cast<int>(sql.size()),
-                                            SQLITE_PREPARE_PERSISTENT, &raw, nullptr);
+        const int code =
+            sqlite3_prepare_v3(database.get(), sql.data(), static_cast<int>(sql.size()),
+                               SQLITE_PREPARE_PERSISTENT, &raw, nullptr);
         if (code != SQLITE_OK) return error(code, sql);
         if (!raw) return fail(Fault::Rejected, "store " + file, "the statement is empty");
         prepared.emplace(std::string(sql), StatementPtr(raw));
@@ -148,8 +157,7 @@ Result<Database> Database::open(const std::string& file) {
 }
 
 Result<void> Database::script(const std::string& sql) {
-    const int code =
-        sqlite3_exec(state_->database.get(), sql.c_str(), nullptr, nullptr, nullptr);
+    const int code = sqlite3_exec(state_->database.get(), sql.c_str(), nullptr, nullptr, nullptr);
     if (code != SQLITE_OK) return state_->error(code, sql);
     return {};
 }
@@ -185,7 +193,8 @@ Result<std::int64_t> Database::run(std::string_view sql, const std::vector<Value
 }
 
 Result<void> Database::transaction(const std::function<Result<void>()>& body) {
-    // IMMEDIATE takes the write lock now: a body that reads first can then not fail at its first write.
+    // IMMEDIATE takes the write lock now: a body that reads first can then not fail at its first
+    // write.
     Result<void> begun = script("BEGIN IMMEDIATE");
     if (!begun) return begun;
     struct Undo {

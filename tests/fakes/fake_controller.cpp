@@ -57,8 +57,9 @@ protocol::SwitchStatus switch_of() {
 bj::value sessions() {
     protocol::SessionList list;
     list.total = 3;
-    list.sessions = {{"web-1", "host-a", "tcp", "10.1.0.10", "10.0.0.9:4000", "established", 80, 61},
-                     {"web-1", "host-b", "udp", "10.1.0.10", "10.0.0.9:5000", "open", 53, 2}};
+    list.sessions = {
+        {"web-1", "host-a", "tcp", "10.1.0.10", "10.0.0.9:4000", "established", 80, 61},
+        {"web-1", "host-b", "udp", "10.1.0.10", "10.0.0.9:5000", "open", 53, 2}};
     return json::to_json(list);
 }
 
@@ -139,14 +140,16 @@ std::vector<http::Route> FakeController::routes() {
     };
     const bj::array switches = {json::to_json(switch_of())};
     return {
-        {"GET", "/v1/vms", Access::viewer, [this](Request r) {
+        {"GET", "/v1/vms", Access::viewer,
+         [this](Request r) {
              // Two pages, to see whether the second one is asked for.
              const bool second = r.query_or("page_token", "") == "more";
              bj::object page{{"vms", bj::array{vm_of(second ? "web-2" : "web-1")}}};
              if (!second) page["next_page_token"] = "more";
              return fixed(std::move(r), page);
          }},
-        {"GET", "/v1/vms/{vm}", Access::viewer, [this](Request r) {
+        {"GET", "/v1/vms/{vm}", Access::viewer,
+         [this](Request r) {
              const std::string id = r.params.at("vm");
              return fixed(std::move(r), id == "nobody" ? bj::value(nullptr) : vm_of(id));
          }},
@@ -155,12 +158,17 @@ std::vector<http::Route> FakeController::routes() {
         {"GET", "/v1/jobs", Access::viewer,
          plain(bj::object{{"jobs", bj::array{json::to_json(script_.back())}}})},
         {"GET", "/v1/jobs/{job}", Access::viewer, [this](Request r) { return job(std::move(r)); }},
-        {"POST", "/v1/jobs/{job}:cancel", Access::operator_, [this](Request r) { return act(std::move(r)); }},
-        {"POST", "/v1/jobs/{job}:retry", Access::operator_, [this](Request r) { return act(std::move(r)); }},
-        {"POST", "/v1/jobs/{job}:resume", Access::operator_, [this](Request r) { return act(std::move(r)); }},
-        {"POST", "/v1/jobs/{job}:force", Access::operator_, [this](Request r) { return act(std::move(r)); }},
+        {"POST", "/v1/jobs/{job}:cancel", Access::operator_,
+         [this](Request r) { return act(std::move(r)); }},
+        {"POST", "/v1/jobs/{job}:retry", Access::operator_,
+         [this](Request r) { return act(std::move(r)); }},
+        {"POST", "/v1/jobs/{job}:resume", Access::operator_,
+         [this](Request r) { return act(std::move(r)); }},
+        {"POST", "/v1/jobs/{job}:force", Access::operator_,
+         [this](Request r) { return act(std::move(r)); }},
         {"GET", "/v1/jobs/{job}/steps", Access::viewer, plain(steps())},
-        {"GET", "/v1/jobs/{job}/events", Access::viewer, [this](Request r) { return events(std::move(r)); }},
+        {"GET", "/v1/jobs/{job}/events", Access::viewer,
+         [this](Request r) { return events(std::move(r)); }},
         {"GET", "/v1/hosts", Access::viewer, plain(hosts())},
         {"GET", "/v1/hosts/{host}", Access::viewer, plain(hosts().at("hosts").at(0))},
         {"GET", "/v1/switches", Access::viewer, plain(switches)},
@@ -185,10 +193,11 @@ FakeController::Answer FakeController::migrate(http::Request request) {
     const std::string vm = request.params.at("vm");
     const std::string key(request.header("idempotency-key").value_or(""));
     if (key.empty())
-        co_return http::problem_response({Fault::Rejected, "migrate", "Idempotency-Key is missing",
-                                          "idempotency-key-missing"});
+        co_return http::problem_response(
+            {Fault::Rejected, "migrate", "Idempotency-Key is missing", "idempotency-key-missing"});
     if (vm == "nobody")
-        co_return http::problem_response({Fault::Missing, "migrate vm nobody", "no such VM", "unknown-vm"});
+        co_return http::problem_response(
+            {Fault::Missing, "migrate vm nobody", "no such VM", "unknown-vm"});
     if (vm == "busy") {
         Error busy{Fault::Conflict, "migrate vm busy", "job j-7 is running", "vm-busy"};
         busy.next_actions = {"godwit job watch j-7", "godwit job cancel j-7"};
@@ -200,8 +209,9 @@ FakeController::Answer FakeController::migrate(http::Request request) {
     const std::scoped_lock lock(mutex_);
     const auto [known, fresh] = jobs_by_key_.emplace(key, request.body);
     if (!fresh && known->second != request.body)
-        co_return http::problem_response(
-            {Fault::Rejected, "migrate", "this key was used with another body", "idempotency-key-reused"});
+        co_return http::problem_response({Fault::Rejected, "migrate",
+                                          "this key was used with another body",
+                                          "idempotency-key-reused"});
     protocol::Job job = script_.front();
     co_return http::json_response(202, job);
 }
@@ -210,7 +220,8 @@ FakeController::Answer FakeController::job(http::Request request) {
     record(request);
     const std::string id = request.params.at("job");
     if (id != "j-1")
-        co_return http::problem_response({Fault::Missing, "job " + id, "no such job", "unknown-job"});
+        co_return http::problem_response(
+            {Fault::Missing, "job " + id, "no such job", "unknown-job"});
     const std::scoped_lock lock(mutex_);
     co_return http::json_response(200, script_.at(reached_[id]));
 }
@@ -220,7 +231,8 @@ FakeController::Answer FakeController::act(http::Request request) {
     protocol::Job job = script_.front();
     if (job.committed)
         co_return http::problem_response({Fault::Conflict, "cancel job " + job.id,
-                                          "it is committed; only forward is left", "past-commit-point"});
+                                          "it is committed; only forward is left",
+                                          "past-commit-point"});
     job.state = "rolling-back";
     co_return http::json_response(200, job);
 }
@@ -233,7 +245,8 @@ FakeController::Answer FakeController::events(http::Request request) {
     const std::scoped_lock lock(mutex_);
     seen_.last_event_ids.push_back(last);
     std::size_t at = from;
-    for (; at < script_.size() && (events_per_stream_ == 0 || part.size() < events_per_stream_); ++at)
+    for (; at < script_.size() && (events_per_stream_ == 0 || part.size() < events_per_stream_);
+         ++at)
         part.push_back({std::to_string(at + 1), "job", json::to_text(script_[at])});
     reached_[request.params.at("job")] = at == 0 ? 0 : at - 1;
     const bool stay = at == script_.size() && !script_.back().done;

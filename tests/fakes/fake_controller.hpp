@@ -2,17 +2,19 @@
 // over real HTTP. It behaves (keys, conflicts, resumable events) and records what it was asked.
 #pragma once
 
-#include <boost/asio/steady_timer.hpp>
+#include "lib/http/auth.hpp"
+#include "lib/secret.hpp"
+
+#include "protocol/controller_api.hpp"
+#include "tests/fakes/server_thread.hpp"
+
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
-#include "lib/http/auth.hpp"
-#include "lib/secret.hpp"
-#include "protocol/controller_api.hpp"
-#include "tests/fakes/server_thread.hpp"
+#include <boost/asio/steady_timer.hpp>
 
 namespace godwit::fakes {
 
@@ -21,20 +23,22 @@ public:
     static constexpr const char* kToken = "the-token-of-the-fake-controller";
 
     // `script`: the states a job passes through, one event each, ids from 1. `events_per_stream`:
-    // after so many the server ends the stream, as one that stops does; 0 never. A script whose last
-    // job is not done leaves the stream open and silent.
-    explicit FakeController(std::vector<protocol::Job> script = {}, std::size_t events_per_stream = 0,
+    // after so many the server ends the stream, as one that stops does; 0 never. A script whose
+    // last job is not done leaves the stream open and silent.
+    explicit FakeController(std::vector<protocol::Job> script = {},
+                            std::size_t events_per_stream = 0,
                             const std::string& address = "127.0.0.1:0");
 
     const std::string& address() const { return server_->address(); }
 
     struct Seen {
-        std::vector<std::string> keys;             // of each POST
-        std::vector<std::string> bodies;           // of each POST
-        std::vector<std::string> last_event_ids;   // of each stream
-        std::vector<std::string> paths;            // of every request
+        std::vector<std::string> keys;            // of each POST
+        std::vector<std::string> bodies;          // of each POST
+        std::vector<std::string> last_event_ids;  // of each stream
+        std::vector<std::string> paths;           // of every request
     };
     Seen seen();
+
 private:
     using Answer = boost::asio::awaitable<http::Response>;
     std::vector<http::Route> routes();

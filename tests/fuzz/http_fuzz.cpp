@@ -1,5 +1,13 @@
-// Any bytes to a real HTTP server on a socket pair's worth of TCP: it answers or hangs up, and every
-// byte of an answer parses as HTTP; then the same bytes as an answer to a client, and as events.
+// Any bytes to a real HTTP server on a socket pair's worth of TCP: it answers or hangs up, and
+// every byte of an answer parses as HTTP; then the same bytes as an answer to a client, and as
+// events.
+#include "lib/http/connection.hpp"
+#include "lib/http/session.hpp"
+#include "lib/http/sse.hpp"
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -9,13 +17,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/connect_pair.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <cstdint>
-#include <cstdlib>
-#include <memory>
-
-#include "lib/http/connection.hpp"
-#include "lib/http/session.hpp"
-#include "lib/http/sse.hpp"
 
 namespace {
 
@@ -30,8 +31,9 @@ asio::awaitable<http::Response> echo(http::Request request) {
 }
 
 std::shared_ptr<http::ServerCore> make_core() {
-    std::vector<http::Route> routes = {{"GET", "/v1/vms/{vm}", http::Access::open, echo},
-                                       {"POST", "/v1/vms/{vm}:migrate", http::Access::viewer, echo}};
+    std::vector<http::Route> routes = {
+        {"GET", "/v1/vms/{vm}", http::Access::open, echo},
+        {"POST", "/v1/vms/{vm}:migrate", http::Access::viewer, echo}};
     return std::make_shared<http::ServerCore>(http::Router(std::move(routes)), nullptr,
                                               http::ServerLimits{.body_bytes = 4096});
 }
@@ -46,7 +48,8 @@ struct Pair {
     std::string heard() {
         std::string all;
         char chunk[4096];
-        for (ssize_t n = 0; (n = recv(far.native_handle(), chunk, sizeof(chunk), MSG_DONTWAIT)) > 0;)
+        for (ssize_t n = 0;
+             (n = recv(far.native_handle(), chunk, sizeof(chunk), MSG_DONTWAIT)) > 0;)
             all.append(chunk, static_cast<std::size_t>(n));
         return all;
     }

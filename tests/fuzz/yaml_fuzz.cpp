@@ -1,9 +1,9 @@
-// Any bytes through the configuration loader: a document that JSON can say again, or an error with a
-// place; never a crash, a leak or an endless loop.
+// Any bytes through the configuration loader: a document that JSON can say again, or an error with
+// a place; never a crash, a leak or an endless loop.
+#include "lib/config.hpp"
+
 #include <cstdint>
 #include <cstdlib>
-
-#include "lib/config.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
     using namespace godwit;

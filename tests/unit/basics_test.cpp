@@ -1,18 +1,19 @@
 // Ids, secrets, addresses, server-sent events, metrics, the clocks.
-#include <gtest/gtest.h>
-#include <sys/stat.h>
-
-#include <set>
-
 #include "lib/http/address.hpp"
 #include "lib/http/sse.hpp"
 #include "lib/id.hpp"
 #include "lib/log.hpp"
 #include "lib/metrics.hpp"
 #include "lib/secret.hpp"
+
 #include "tests/fakes/manual_clock.hpp"
 #include "tests/fakes/run_task.hpp"
 #include "tests/fakes/temporary_directory.hpp"
+
+#include <set>
+#include <sys/stat.h>
+
+#include <gtest/gtest.h>
 
 namespace {
 
@@ -62,7 +63,8 @@ TEST(Secrets, ShortMissingAndTwoLineFilesAreRefused) {
 }
 
 TEST(Secrets, DigestAndComparison) {
-    EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    EXPECT_EQ(sha256_hex("abc"),
+              "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     EXPECT_TRUE(equal_secrets("same", "same"));
     EXPECT_FALSE(equal_secrets("same", "sama"));
     EXPECT_FALSE(equal_secrets("same", "sam"));
@@ -103,7 +105,8 @@ TEST(Events, SurviveFormattingAndAnyCuttingUp) {
 }
 
 TEST(Events, AnIdOrTypeCannotSmuggleALine) {
-    EXPECT_EQ(http::format_event({"1\ndata: x", "a\rb", "d"}), "id: 1data: x\nevent: ab\ndata: d\n\n");
+    EXPECT_EQ(http::format_event({"1\ndata: x", "a\rb", "d"}),
+              "id: 1data: x\nevent: ab\ndata: d\n\n");
 }
 
 TEST(Events, CarriageReturnsEndLinesAndEndlessOnesAreRefused) {

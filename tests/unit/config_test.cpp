@@ -1,8 +1,8 @@
 #include "lib/config.hpp"
 
-#include <gtest/gtest.h>
-
 #include "tests/fakes/temporary_directory.hpp"
+
+#include <gtest/gtest.h>
 
 namespace {
 
@@ -43,7 +43,8 @@ json::bj::value value_of(const std::string& yaml) {
 TEST(Config, ReadsAGoodFile) {
     fakes::TemporaryDirectory directory;
     const std::string file = directory.write(
-        "c.yaml", "# first\nversion: 1\nlisten: 10.0.0.1:80\nports:\n  - name: \"a\"\n    vlan: 0x10\n");
+        "c.yaml",
+        "# first\nversion: 1\nlisten: 10.0.0.1:80\nports:\n  - name: \"a\"\n    vlan: 0x10\n");
     Result<Config> config = config::load<Config>(file);
     ASSERT_TRUE(config) << config.error().text();
     EXPECT_EQ(config->ports[0].vlan, 16);
@@ -71,8 +72,9 @@ TEST(Config, TextOfTheErrorIsFileLineColumnPointerMessage) {
     const std::string file = directory.write("c.yaml", "version: x\n");
     Result<Config> config = config::load<Config>(file);
     ASSERT_FALSE(config);
-    EXPECT_NE(config.error().text().find(file + ":1:10: /version is a string, expected a whole number"),
-              std::string::npos)
+    EXPECT_NE(
+        config.error().text().find(file + ":1:10: /version is a string, expected a whole number"),
+        std::string::npos)
         << config.error().text();
 }
 

@@ -1,26 +1,27 @@
 // The HTTP server and client over real sockets.
+#include "lib/http/auth.hpp"
+#include "lib/http/client.hpp"
+#include "lib/http/health.hpp"
+#include "lib/secret.hpp"
+
+#include "tests/fakes/run_task.hpp"
+#include "tests/fakes/server_thread.hpp"
+#include "tests/fakes/temporary_directory.hpp"
+
 #include <arpa/inet.h>
+#include <atomic>
+#include <cstring>
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <cstring>
-
-#include "lib/http/auth.hpp"
-#include "lib/http/client.hpp"
-#include "lib/http/health.hpp"
-#include "lib/secret.hpp"
-#include "tests/fakes/run_task.hpp"
-#include "tests/fakes/server_thread.hpp"
-#include "tests/fakes/temporary_directory.hpp"
+#include <gtest/gtest.h>
 
 namespace {
 
@@ -34,8 +35,11 @@ constexpr const char* kViewer = "viewer-token-of-the-test";
 constexpr const char* kAdmin = "admin-token-of-the-test";
 
 Answer echo(http::Request request) {
-    json::bj::object said{{"method", request.method}, {"path", request.path}, {"body", request.body},
-                          {"principal", request.principal}, {"peer", request.peer}};
+    json::bj::object said{{"method", request.method},
+                          {"path", request.path},
+                          {"body", request.body},
+                          {"principal", request.principal},
+                          {"peer", request.peer}};
     json::bj::object params;
     for (const auto& [name, value] : request.params) params[name] = value;
     json::bj::object query;
@@ -84,7 +88,8 @@ Task<void> wait_for_ever(std::shared_ptr<http::EventSink> sink, Counters* counte
     http::Event hello{"1", "hello", "{}"};
     Result<void> sent = co_await sink->send(std::move(hello));
     if (!sent) co_return sent;
-    asio::steady_timer never(co_await asio::this_coro::executor, asio::steady_timer::time_point::max());
+    asio::steady_timer never(co_await asio::this_coro::executor,
+                             asio::steady_timer::time_point::max());
     co_await never.async_wait(asio::use_awaitable);
     co_return Result<void>();
 }
@@ -127,15 +132,16 @@ struct Http : testing::Test {
             {"POST", "/v1/vms/{vm}:migrate", Access::operator_, echo},
             {"POST", "/v1/documents", Access::open, strict},
             {"GET", "/v1/throws", Access::open, throws},
-            {"GET", "/v1/ticks", Access::open, [this](http::Request r) { return ticks(std::move(r)); }},
+            {"GET", "/v1/ticks", Access::open,
+             [this](http::Request r) { return ticks(std::move(r)); }},
             {"GET", "/v1/silence", Access::open,
              [this](http::Request r) { return silence(std::move(r)); }},
             {"GET", "/v1/stops", Access::open,
              [this](http::Request r) { return stops_then_streams(std::move(r)); }},
             {"PUT", "/v1/fence", Access::peer, echo},
         };
-        auto tokens = http::token_authenticator({{sha256_hex(kViewer), {"vera", "viewer"}},
-                                                 {sha256_hex(kAdmin), {"ada", "admin"}}});
+        auto tokens = http::token_authenticator(
+            {{sha256_hex(kViewer), {"vera", "viewer"}}, {sha256_hex(kAdmin), {"ada", "admin"}}});
         server = std::make_unique<fakes::ServerThread>(std::move(routes), tokens, limits, address);
     }
 
@@ -170,7 +176,9 @@ struct Http : testing::Test {
     }
 };
 
-std::string slug(const http::Response& response) { return http::error_of(response, "t").slug; }
+std::string slug(const http::Response& response) {
+    return http::error_of(response, "t").slug;
+}
 
 TEST_F(Http, RoutesGetTheirParametersAndQueriesDecoded) {
     start();
@@ -208,9 +216,9 @@ TEST_F(Http, NobodyIs401AndTheWrongRole403) {
 
 TEST_F(Http, HeadIsAnsweredWithoutABodyAndKeepsTheConnection) {
     start();
-    const std::string got = raw(
-        "HEAD /v1/vms/a HTTP/1.1\r\nHost: x\r\n\r\n"
-        "GET /v1/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    const std::string got =
+        raw("HEAD /v1/vms/a HTTP/1.1\r\nHost: x\r\n\r\n"
+            "GET /v1/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     EXPECT_EQ(got.find("HTTP/1.1 401"), 0u);
     EXPECT_NE(got.find("\r\n\r\nHTTP/1.1 404"), std::string::npos) << got;
 }
@@ -232,18 +240,23 @@ TEST_F(Http, OversizeIs413ForBodiesAnd431ForHeaders) {
     start(limits);
     EXPECT_EQ(slug(send("POST", "/v1/documents", "", std::string(4 << 20, ' '))), "body-too-large");
     EXPECT_EQ(send("POST", "/v1/documents", "", "[" + std::string(998, ' ') + "]").status, 201);
-    const std::string huge = raw("GET / HTTP/1.1\r\nHost: x\r\nX: " + std::string(5000, 'x') + "\r\n\r\n");
+    const std::string huge =
+        raw("GET / HTTP/1.1\r\nHost: x\r\nX: " + std::string(5000, 'x') + "\r\n\r\n");
     EXPECT_EQ(huge.find("HTTP/1.1 431"), 0u) << huge;
-    const std::string chunked = raw("POST /v1/documents HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n800\r\n" +
-                                    std::string(0x800, ' ') + "\r\n0\r\n\r\n");
+    const std::string chunked =
+        raw("POST /v1/documents HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n800\r\n" +
+            std::string(0x800, ' ') + "\r\n0\r\n\r\n");
     EXPECT_EQ(chunked.find("HTTP/1.1 413"), 0u) << chunked;
 }
 
 TEST_F(Http, GarbageIs400AndATruncatedRequestIsDroppedInSilence) {
     start();
     EXPECT_EQ(raw("\x16\x03\x01 this is no HTTP\r\n\r\n").find("HTTP/1.1 400"), 0u);
-    EXPECT_EQ(raw("GET http://elsewhere/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").find("HTTP/1.1 400"), 0u);
-    EXPECT_EQ(raw("POST /v1/documents HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", true), "");
+    EXPECT_EQ(raw("GET http://elsewhere/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                  .find("HTTP/1.1 400"),
+              0u);
+    EXPECT_EQ(raw("POST /v1/documents HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", true),
+              "");
     EXPECT_EQ(raw("GET /v1/vm", true), "");
     EXPECT_EQ(send("POST", "/v1/documents", "", "[]").status, 201);
 }
@@ -311,8 +324,10 @@ TEST_F(Http, AKeptConnectionThatDiedIsOpenedAnew) {
 }
 
 TEST_F(Http, RefusedIsLostAndSilenceIsRetry) {
-    asio::ip::tcp::acceptor mute(io, {asio::ip::address_v4::loopback(), 0});  // connects, never answers
-    http::Client waiting(io.get_executor(), "127.0.0.1:" + std::to_string(mute.local_endpoint().port()), "");
+    asio::ip::tcp::acceptor mute(io,
+                                 {asio::ip::address_v4::loopback(), 0});  // connects, never answers
+    http::Client waiting(io.get_executor(),
+                         "127.0.0.1:" + std::to_string(mute.local_endpoint().port()), "");
     auto silent = fakes::run_on(io, waiting.call("GET", "/", nullptr, {}, 200ms));
     EXPECT_EQ(silent.error().fault, Fault::Retry);
     start();
@@ -323,7 +338,8 @@ TEST_F(Http, RefusedIsLostAndSilenceIsRetry) {
     EXPECT_EQ(refused.error().fault, Fault::Lost);
     EXPECT_NE(refused.error().text().find("Connection refused"), std::string::npos);
     http::Client nowhere(io.get_executor(), "unix:/nonexistent/x.sock", "");
-    EXPECT_EQ(fakes::run_on(io, nowhere.call("GET", "/", nullptr, {}, 10s)).error().fault, Fault::Lost);
+    EXPECT_EQ(fakes::run_on(io, nowhere.call("GET", "/", nullptr, {}, 10s)).error().fault,
+              Fault::Lost);
     http::Client nonsense(io.get_executor(), "nonsense", "");
     EXPECT_EQ(fakes::run_on(io, nonsense.call("GET", "/", nullptr, {}, 10s)).error().fault,
               Fault::Rejected);
@@ -358,7 +374,8 @@ struct Cutter {
 };
 
 TEST_F(Http, AnAnswerCutInTheMiddleIsRetry) {
-    for (const char* words : {"", "HTTP/1.1 200 OK\r\nContent-", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"}) {
+    for (const char* words :
+         {"", "HTTP/1.1 200 OK\r\nContent-", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"}) {
         Cutter cutter(words);
         http::Client client(io.get_executor(), cutter.address, "");
         auto cut = fakes::run_on(io, client.call("GET", "/", nullptr, {}, 10s));
@@ -368,7 +385,9 @@ TEST_F(Http, AnAnswerCutInTheMiddleIsRetry) {
 }
 
 TEST_F(Http, AnEventStreamCutInTheMiddleIsRetryAndAnEndedOneIsGood) {
-    Cutter cutter("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: a\n\n\r\n");
+    Cutter cutter(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: "
+        "chunked\r\n\r\n9\r\ndata: a\n\n\r\n");
     int came = 0;
     auto take = [&came](const http::Event&) { return ++came, true; };
     http::Client client(io.get_executor(), cutter.address, "");
@@ -395,7 +414,8 @@ TEST_F(Http, AStreamThatIsRefusedGivesTheProblem) {
     start();
     http::Client client(io.get_executor(), server->address(), "");
     auto any = [](const http::Event&) { return true; };
-    EXPECT_EQ(fakes::run_on(io, client.events("/v1/none", "", any, 10s)).error().fault, Fault::Missing);
+    EXPECT_EQ(fakes::run_on(io, client.events("/v1/none", "", any, 10s)).error().fault,
+              Fault::Missing);
     auto plain = fakes::run_on(io, client.events("/v1/throws", "", any, 10s));
     EXPECT_EQ(plain.error().slug, "internal-error");
     auto silent = fakes::run_on(io, client.events("/v1/silence", "", any, 300ms));
@@ -465,14 +485,15 @@ TEST_F(Http, UnixSocketsServeTellTheUidAndReplaceADeadFile) {
     ASSERT_EQ(bind(dead, reinterpret_cast<sockaddr*>(&at), sizeof(at)), 0);
     close(dead);
     start({}, "unix:" + path);
-    struct stat now {};
+    struct stat now{};
     ASSERT_EQ(stat(path.c_str(), &now), 0);
     EXPECT_EQ(now.st_mode & 0777, 0660u);
     http::Response response = send("GET", "/v1/vms/a", kViewer);
     EXPECT_EQ(json::bj::parse(response.body).at("peer").as_string(),
               "unix:" + std::to_string(geteuid()));
     http::Server second(io.get_executor(), {}, {});
-    EXPECT_NE(second.listen("unix:" + path).error().cause.find("another process"), std::string::npos);
+    EXPECT_NE(second.listen("unix:" + path).error().cause.find("another process"),
+              std::string::npos);
     EXPECT_FALSE(second.listen("unix:" + directory.write("plain", "x")));
     server.reset();
     EXPECT_NE(stat(path.c_str(), &now), 0);
@@ -484,7 +505,7 @@ TEST_F(Http, NoSocketIsLeftToProgramsWeStart) {
     ASSERT_TRUE(fakes::run_on(io, client.call("GET", "/v1/vms/a", nullptr, {}, 10s)));
     int sockets = 0;
     for (int fd = 3; fd < 256; ++fd) {
-        struct stat now {};
+        struct stat now{};
         if (fstat(fd, &now) != 0 || !S_ISSOCK(now.st_mode)) continue;
         EXPECT_TRUE(fcntl(fd, F_GETFD) & FD_CLOEXEC) << fd;
         ++sockets;
@@ -503,7 +524,8 @@ TEST_F(Http, AnAddressInUseOrNonsenseIsSaid) {
 
 TEST_F(Http, TheUidBehindAUnixSocketCanStandForAToken) {
     fakes::TemporaryDirectory directory;
-    auto local = http::local_authenticator("admin", http::peer_authenticator("the-secret-of-peers"));
+    auto local =
+        http::local_authenticator("admin", http::peer_authenticator("the-secret-of-peers"));
     std::vector<http::Route> routes = {{"GET", "/v1/vms/{vm}", Access::admin, echo}};
     fakes::ServerThread by_file(routes, local, {}, "unix:" + directory.file("s"));
     fakes::ServerThread by_net(routes, local);
@@ -536,10 +558,9 @@ TEST(Problems, KeepSlugFieldsAndNextActionsAcrossTheWire) {
 }
 
 TEST(Problems, EveryFaultHasAStatusAndEveryStatusAFault) {
-    const std::map<Fault, int> expected = {{Fault::Retry, 503},  {Fault::Conflict, 409},
-                                           {Fault::Rejected, 400}, {Fault::Missing, 404},
-                                           {Fault::Denied, 403}, {Fault::Lost, 502},
-                                           {Fault::Corrupt, 500}};
+    const std::map<Fault, int> expected = {
+        {Fault::Retry, 503},  {Fault::Conflict, 409}, {Fault::Rejected, 400}, {Fault::Missing, 404},
+        {Fault::Denied, 403}, {Fault::Lost, 502},     {Fault::Corrupt, 500}};
     for (const auto& [fault, status] : expected)
         EXPECT_EQ(http::status_of({fault, "", ""}), status);
     EXPECT_EQ(http::error_of({429, {}, "", {}}, "t").fault, Fault::Retry);

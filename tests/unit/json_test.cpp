@@ -27,7 +27,10 @@ struct Switch {
 BOOST_DESCRIBE_STRUCT(Switch, (), (ports, weights, on, ratio))
 
 TEST(Json, WhatWasWrittenReadsBackTheSame) {
-    Switch before{{{"a", 1, Mode::needs_attention, "b"}, {"c", 2, Mode::delete_, {}}}, {{"x", -4}}, true, 0.5};
+    Switch before{{{"a", 1, Mode::needs_attention, "b"}, {"c", 2, Mode::delete_, {}}},
+                  {{"x", -4}},
+                  true,
+                  0.5};
     const std::string text = json::to_text(before);
     Result<Switch> after = json::from_text<Switch>(text, "test");
     ASSERT_TRUE(after) << after.error().text();

@@ -1,9 +1,10 @@
 #include "lib/store/sqlite.hpp"
 
-#include <gtest/gtest.h>
+#include "tests/fakes/temporary_directory.hpp"
+
 #include <sys/stat.h>
 
-#include "tests/fakes/temporary_directory.hpp"
+#include <gtest/gtest.h>
 
 namespace {
 
@@ -81,7 +82,7 @@ TEST_F(Store, WhatIsCommittedIsThereAfterReopening) {
 }
 
 TEST_F(Store, OnlyTheOwnerMayReadTheFile) {
-    struct stat now {};
+    struct stat now{};
     ASSERT_EQ(stat(file.c_str(), &now), 0);
     EXPECT_EQ(now.st_mode & 0777, 0600u);
 }

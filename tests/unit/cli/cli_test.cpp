@@ -1,22 +1,23 @@
 // The real `godwit` against a fake controller behind real HTTP.
+#include "lib/config.hpp"
+
+#include "cli/console.hpp"
+#include "cli/watch.hpp"
+#include "tests/fakes/fake_controller.hpp"
+#include "tests/fakes/temporary_directory.hpp"
+#include "tests/unit/cli/process.hpp"
+
 #include <arpa/inet.h>
-#include <gtest/gtest.h>
+#include <cstdlib>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <thread>
 #include <unistd.h>
 
-#include <cstdlib>
-#include <thread>
-
-#include "cli/console.hpp"
-#include "cli/watch.hpp"
-#include "lib/config.hpp"
-#include "tests/fakes/fake_controller.hpp"
-#include "tests/fakes/temporary_directory.hpp"
-#include "tests/unit/cli/process.hpp"
+#include <gtest/gtest.h>
 
 namespace {
 
@@ -38,7 +39,8 @@ struct Ended {
 struct Cli : testing::Test {
     fakes::TemporaryDirectory directory;
     std::string token_file = [this] {
-        const std::string file = directory.write("token", std::string(FakeController::kToken) + "\n");
+        const std::string file =
+            directory.write("token", std::string(FakeController::kToken) + "\n");
         chmod(file.c_str(), 0600);
         return file;
     }();
@@ -52,8 +54,9 @@ struct Cli : testing::Test {
         words.insert(words.begin(), binary());
         return std::make_unique<Process>(
             words,
-            std::vector<std::string>{"GODWIT_SERVER=" + (server.empty() ? controller->address() : server),
-                                     "GODWIT_TOKEN_FILE=" + token_file},
+            std::vector<std::string>{
+                "GODWIT_SERVER=" + (server.empty() ? controller->address() : server),
+                "GODWIT_TOKEN_FILE=" + token_file},
             output);
     }
     Ended run(std::vector<std::string> words, const std::string& server = "") {
@@ -63,15 +66,17 @@ struct Cli : testing::Test {
     }
 };
 
-bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+bool has(const std::string& text, const std::string& part) {
+    return text.find(part) != text.npos;
+}
 
-#define EXPECT_HAS(text, part) EXPECT_TRUE(has(text, part)) << "\"" << part << "\" is not in:\n" << text
+#define EXPECT_HAS(text, part) \
+    EXPECT_TRUE(has(text, part)) << "\"" << part << "\" is not in:\n" << text
 
 std::vector<protocol::Job> good_migration() {
-    std::vector<protocol::Job> script = {scripted_job("running", "accepted", 0, 0),
-                                         scripted_job("running", "copying", 5, 20),
-                                         scripted_job("running", "draining", 7, 60),
-                                         scripted_job("succeeded", "retiring", 12, 100)};
+    std::vector<protocol::Job> script = {
+        scripted_job("running", "accepted", 0, 0), scripted_job("running", "copying", 5, 20),
+        scripted_job("running", "draining", 7, 60), scripted_job("succeeded", "retiring", 12, 100)};
     script[1].progress.bytes = {256u << 20, 64u << 20};
     script[2].progress.sessions = {12, 300};
     script[2].progress.eta_s = 75;
@@ -114,7 +119,8 @@ TEST_F(Cli, ShowsHostsSwitchesSessionsStatusAndJobs) {
     EXPECT_HAS(one.out, "established  7");
     EXPECT_FALSE(has(one.out, "fenced"));
     Ended live = run({"sessions", "--vm", "web-1", "--owner", "host-a"});
-    EXPECT_HAS(live.out, "web-1  host-a  tcp       10.1.0.10  80    10.0.0.9:4000  established  1m 1s");
+    EXPECT_HAS(live.out,
+               "web-1  host-a  tcp       10.1.0.10  80    10.0.0.9:4000  established  1m 1s");
     EXPECT_HAS(live.err, "2 of 3 sessions shown");
     EXPECT_HAS(run({"status"}).out, "jobs running              1");
     EXPECT_HAS(run({"job", "list"}).out, "j-1  web-1  succeeded  retiring  100%");
@@ -125,8 +131,9 @@ TEST_F(Cli, ShowsHostsSwitchesSessionsStatusAndJobs) {
 
 TEST_F(Cli, MigrateStartsAJobAndSaysHowToFollowIt) {
     start();
-    Ended ended = run({"vm", "migrate", "web-1", "--to", "host-b", "--deadline", "5m", "--on-deadline",
-                       "rollback", "--method", "steer", "--source-after", "keep", "--label", "why=drill"});
+    Ended ended =
+        run({"vm", "migrate", "web-1", "--to", "host-b", "--deadline", "5m", "--on-deadline",
+             "rollback", "--method", "steer", "--source-after", "keep", "--label", "why=drill"});
     EXPECT_EQ(ended.code, 0) << ended.err;
     EXPECT_EQ(ended.out, "j-1\n");
     EXPECT_HAS(ended.err, "godwit job watch j-1");
@@ -150,8 +157,10 @@ TEST_F(Cli, ADryRunOnlyAsks) {
 
 TEST_F(Cli, TheKeyGivenIsTheKeySentAndAnotherBodyUnderItIsRefused) {
     start();
-    EXPECT_EQ(run({"vm", "migrate", "web-1", "--to", "host-b", "--idempotency-key", "drill-7"}).code, 0);
-    EXPECT_EQ(run({"vm", "migrate", "web-1", "--to", "host-b", "--idempotency-key", "drill-7"}).code, 0);
+    EXPECT_EQ(
+        run({"vm", "migrate", "web-1", "--to", "host-b", "--idempotency-key", "drill-7"}).code, 0);
+    EXPECT_EQ(
+        run({"vm", "migrate", "web-1", "--to", "host-b", "--idempotency-key", "drill-7"}).code, 0);
     Ended other = run({"vm", "migrate", "web-1", "--to", "host-c", "--idempotency-key", "drill-7"});
     EXPECT_EQ(other.code, 1);
     EXPECT_EQ(other.err, "error: migrate: this key was used with another body\n");
@@ -177,7 +186,8 @@ TEST_F(Cli, WaitTellsOneLinePerPhaseAndTheResult) {
 
 TEST_F(Cli, QuietLeavesOnlyTheResult) {
     start(good_migration());
-    Ended ended = run({"--quiet", "-o", "json", "vm", "migrate", "web-1", "--to", "host-b", "--wait"});
+    Ended ended =
+        run({"--quiet", "-o", "json", "vm", "migrate", "web-1", "--to", "host-b", "--wait"});
     EXPECT_EQ(ended.code, 0);
     EXPECT_EQ(ended.err, "");
     EXPECT_EQ(json::bj::parse(ended.out).at("state"), "succeeded");
@@ -222,7 +232,8 @@ TEST_F(Cli, OnATerminalThereIsABar) {
     start(good_migration());
     auto process = begin({"job", "watch", "j-1"}, "", Process::Output::terminal);
     EXPECT_EQ(process->wait(), 0);
-    EXPECT_HAS(process->err, "\rweb-1 to host-b  [############--------] 60%  draining  sessions 12 on host-a");
+    EXPECT_HAS(process->err,
+               "\rweb-1 to host-b  [############--------] 60%  draining  sessions 12 on host-a");
     EXPECT_HAS(process->err, "\033[K");
     EXPECT_HAS(process->err, "web-1 moved from host-a to host-b");
 }
@@ -241,13 +252,16 @@ TEST_F(Cli, TimeoutOfTheWaitIsExit6) {
     start({scripted_job("running", "draining", 7, 60)});
     Ended ended = run({"job", "wait", "j-1", "--timeout", "1"});
     EXPECT_EQ(ended.code, 6);
-    EXPECT_HAS(ended.err, "error: the job has not ended in the time given; it goes on\n  godwit job watch j-1");
+    EXPECT_HAS(
+        ended.err,
+        "error: the job has not ended in the time given; it goes on\n  godwit job watch j-1");
 }
 
 TEST_F(Cli, RolledBackIs7FailedIs1AndNeedsAttentionIs8WithWhatToDo) {
     protocol::Job rolled_back = scripted_job("failed", "draining", 7, 60);
     rolled_back.timestamps["rolling-back"] = "2026-02-03T10:12:00.000Z";
-    rolled_back.error = protocol::Problem{"urn:godwit:problem:deadline", "deadline", "the drain took too long", 409, {}};
+    rolled_back.error = protocol::Problem{
+        "urn:godwit:problem:deadline", "deadline", "the drain took too long", 409, {}};
     start({rolled_back});
     Ended ended = run({"job", "wait", "j-1"});
     EXPECT_EQ(ended.code, 7);
@@ -285,10 +299,11 @@ TEST_F(Cli, VerbsOfJobsAreSent) {
     EXPECT_EQ(run({"job", "retry", "j-1"}).code, 0);
     EXPECT_EQ(run({"job", "resume", "j-1", "--on-conflict", "source-wins"}).code, 0);
     EXPECT_EQ(run({"job", "force", "j-1"}).code, 0);
-    EXPECT_EQ(controller->seen().paths, (std::vector<std::string>{"/v1/jobs/j-1:cancel", "/v1/jobs/j-1:retry",
-                                                                  "/v1/jobs/j-1:resume", "/v1/jobs/j-1:force"}));
-    EXPECT_EQ(controller->seen().bodies, (std::vector<std::string>{
-                                             "{}", "{}", R"({"on_conflict":"source-wins"})", "{}"}));
+    EXPECT_EQ(controller->seen().paths,
+              (std::vector<std::string>{"/v1/jobs/j-1:cancel", "/v1/jobs/j-1:retry",
+                                        "/v1/jobs/j-1:resume", "/v1/jobs/j-1:force"}));
+    EXPECT_EQ(controller->seen().bodies,
+              (std::vector<std::string>{"{}", "{}", R"({"on_conflict":"source-wins"})", "{}"}));
     protocol::Job committed = scripted_job("running", "handover", 9, 80);
     committed.committed = true;
     start({committed});
@@ -317,12 +332,16 @@ TEST_F(Cli, NobodyThereIs9AndSaysWhereItLooked) {
 TEST_F(Cli, WrongUsageIs2) {
     start();
     for (std::vector<std::string> words : std::vector<std::vector<std::string>>{
-             {}, {"vm"}, {"frobnicate"}, {"vm", "migrate", "web-1"},
+             {},
+             {"vm"},
+             {"frobnicate"},
+             {"vm", "migrate", "web-1"},
              {"vm", "migrate", "web-1", "--to", "b", "--on-deadline", "panic"},
              {"vm", "migrate", "web-1", "--to", "b", "--deadline", "soon"},
              {"vm", "migrate", "web-1", "--to", "b", "--timeout", "5"},
              {"vm", "migrate", "web-1", "--to", "b", "--label", "novalue"},
-             {"-o", "xml", "vm", "list"}, {"sessions", "--limit", "0"}})
+             {"-o", "xml", "vm", "list"},
+             {"sessions", "--limit", "0"}})
         EXPECT_EQ(run(words).code, 2) << testing::PrintToString(words);
     EXPECT_TRUE(controller->seen().paths.empty());
     EXPECT_EQ(run({"--version"}).code, 0);
@@ -332,11 +351,13 @@ TEST_F(Cli, WrongUsageIs2) {
 TEST_F(Cli, CompletionKnowsEveryCommand) {
     start();
     const std::string script = run({"completion", "bash"}).out;
-    for (const char* words : {"vm job host switch sessions status", "list show migrate", "--on-deadline"})
+    for (const char* words :
+         {"vm job host switch sessions status", "list show migrate", "--on-deadline"})
         EXPECT_HAS(script, words);
     const std::string file = directory.write("completion", script);
     Process bash({"/bin/bash", "-c",
-                  "source " + file + "; COMP_WORDS=(godwit vm mi); COMP_CWORD=2; _godwit; echo ${COMPREPLY[@]}"},
+                  "source " + file +
+                      "; COMP_WORDS=(godwit vm mi); COMP_CWORD=2; _godwit; echo ${COMPREPLY[@]}"},
                  {});
     EXPECT_EQ(bash.wait(), 0);
     EXPECT_EQ(bash.out, "migrate\n") << bash.err;
@@ -349,7 +370,9 @@ public:
         listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         sockaddr_in at = loopback(0);
         socklen_t size = sizeof(at);
-        if (bind(listener_, reinterpret_cast<sockaddr*>(&at), size) != 0 || listen(listener_, 8) != 0) abort();
+        if (bind(listener_, reinterpret_cast<sockaddr*>(&at), size) != 0 ||
+            listen(listener_, 8) != 0)
+            abort();
         getsockname(listener_, reinterpret_cast<sockaddr*>(&at), &size);
         address = "127.0.0.1:" + std::to_string(ntohs(at.sin_port));
         thread_ = std::thread([this] { serve(); });
@@ -371,10 +394,12 @@ private:
     }
     void serve() {
         bool cut = true;
-        for (int peer = 0; (peer = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC)) >= 0; cut = false) {
+        for (int peer = 0; (peer = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC)) >= 0;
+             cut = false) {
             const int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
             sockaddr_in to = loopback(behind_);
-            if (connect(server, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0) relay(peer, server, cut);
+            if (connect(server, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0)
+                relay(peer, server, cut);
             close(server);
             close(peer);
         }
@@ -388,7 +413,8 @@ private:
             if (from == server && cut) return;
             const ssize_t got = recv(from, chunk, sizeof(chunk), 0);
             if (got <= 0) return;
-            (void)!send(from == peer ? server : peer, chunk, static_cast<std::size_t>(got), MSG_NOSIGNAL);
+            (void)!send(from == peer ? server : peer, chunk, static_cast<std::size_t>(got),
+                        MSG_NOSIGNAL);
         }
     }
     std::uint16_t behind_;
@@ -399,7 +425,8 @@ private:
 TEST_F(Cli, AnAnswerCutOffIsAskedForAgainUnderTheSameKey) {
     start();
     const std::string& address = controller->address();
-    CuttingFront front(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+    CuttingFront front(
+        static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
     Ended ended = run({"vm", "migrate", "web-1", "--to", "host-b"}, front.address);
     EXPECT_EQ(ended.code, 0) << ended.err;
     const std::vector<std::string> keys = controller->seen().keys;

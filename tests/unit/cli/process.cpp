@@ -1,15 +1,14 @@
 #include "tests/unit/cli/process.hpp"
 
+#include <cstdlib>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
+#include <stdexcept>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <cstdlib>
-#include <stdexcept>
 
 namespace godwit::tests {
 
@@ -34,7 +33,8 @@ void close_fd(int& fd) {
 
 }  // namespace
 
-Process::Process(std::vector<std::string> command, std::vector<std::string> environment, Output output) {
+Process::Process(std::vector<std::string> command, std::vector<std::string> environment,
+                 Output output) {
     if (output == Output::terminal) {
         winsize size{.ws_row = 24, .ws_col = 200, .ws_xpixel = 0, .ws_ypixel = 0};
         pid_ = forkpty(&err_fd_, nullptr, nullptr, &size);
@@ -43,7 +43,8 @@ Process::Process(std::vector<std::string> command, std::vector<std::string> envi
         return;
     }
     int out_pipe[2], err_pipe[2];
-    if (pipe2(out_pipe, O_CLOEXEC) != 0 || pipe2(err_pipe, O_CLOEXEC) != 0) throw std::runtime_error("pipe");
+    if (pipe2(out_pipe, O_CLOEXEC) != 0 || pipe2(err_pipe, O_CLOEXEC) != 0)
+        throw std::runtime_error("pipe");
     pid_ = fork();
     if (pid_ == 0) {
         dup2(out_pipe[1], STDOUT_FILENO);
@@ -87,7 +88,9 @@ bool Process::wait_for(const std::string& text) {
     return true;
 }
 
-void Process::signal(int number) { kill(pid_, number); }
+void Process::signal(int number) {
+    kill(pid_, number);
+}
 
 int Process::wait() {
     while (read_some()) continue;

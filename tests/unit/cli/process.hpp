@@ -1,9 +1,8 @@
 // One run of a program: its output as it comes, its exit status.
 #pragma once
 
-#include <sys/types.h>
-
 #include <string>
+#include <sys/types.h>
 #include <vector>
 
 namespace godwit::tests {
