@@ -78,8 +78,11 @@ class Story:
         """Until the flows of an earlier scenario have aged out; the switch tells nobody of that."""
         end = time.monotonic() + 30
         while any(b["sessions"] + b["handshakes"] for b in self.steering()["backends"]):
-            expect(time.monotonic() < end, f"sessions that nobody has: {self.steering()}")
+            expect(time.monotonic() < end, f"sessions that nobody has: {self.listed()}")
             time.sleep(0.1)
+
+    def listed(self):
+        return self.lab.device_api("switch").get("/v1/sessions?vm=web-1&limit=50")["sessions"]
 
     def sessions_of(self, host):
         return {b["name"]: b["sessions"] for b in self.steering()["backends"]}.get(host, 0)
