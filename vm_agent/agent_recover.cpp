@@ -74,10 +74,8 @@ Task<void> Agent::recover_machine(std::shared_ptr<Machine> machine) {
             machine->is_alive() ? machine->write_role("sole", record.epoch) : Result<void>{};
         if (!alone) log::error("recover", alone.error().text());
     }
-    if (record.merge && record.merge->state == OperationState::running) {
-        record.merge->state = OperationState::failed;
-        record.merge->error = kCut;
-    }
+    // Without a trace: whoever asks for the merge again gets it, once (the destination remembers).
+    if (record.merge && record.merge->state == OperationState::running) record.merge.reset();
     if (record.paused_for == PausedFor::merge_destination) {
         Result<void> recovered = recover_merge(*machine);
         if (!recovered) co_return recovered;

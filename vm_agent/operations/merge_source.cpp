@@ -4,8 +4,11 @@
 #include "vm_agent/operations/merge.hpp"
 #include "vm_agent/region/godwit_region.h"
 
+#include <boost/asio/steady_timer.hpp>
+
 namespace godwit::agent {
 
+namespace asio = boost::asio;
 using memory::FrameChannel;
 using memory::FrameType;
 using memory::Image;
@@ -18,13 +21,21 @@ namespace {
 constexpr milliseconds kConnectDeadline{5000};
 constexpr milliseconds kFrameDeadline{30'000};
 constexpr std::uint64_t kMib = 1 << 20;
+constexpr int kMergeTries = 5;
+constexpr milliseconds kMergeEvery{1000};
 
 struct MergeWork {
     std::vector<memory::Lines> lines;  // one per region
     std::uint64_t bytes_compared = 0, bytes_changed = 0;
     std::string base_root;
-    bool sent_whole = false;  // from here on the destination may have patched
+    bool paused_here = false;  // by this very call, not by an earlier one that met a conflict
+    bool sent_whole = false;   // from here on the destination may have patched
     MergeOutcome outcome;
+
+    void forget_comparison() {
+        lines.clear();
+        bytes_compared = bytes_changed = 0;
+    }
 };
 
 // Lines the host owns (label area, role word) are no business of a merge.
@@ -118,17 +129,29 @@ Task<void> merge_steps(std::shared_ptr<Machine> machine, protocol::MergeRequest 
                        std::string secret, std::shared_ptr<MergeWork> work) {
     Result<void> done;
     // A source whose QEMU has died left its region behind: that can be merged as well.
-    if (machine->is_alive() && machine->record().paused_for != PausedFor::merge_source)
+    if (machine->is_alive() && machine->record().paused_for != PausedFor::merge_source) {
+        work->paused_here = true;
         done = co_await machine->pause(PausedFor::merge_source);
+    }
     const bool copied = machine->record().copy && !machine->record().copy->root.empty();
     if (!done || !copied || machine->record().spec.regions.empty()) co_return done;
     const protocol::wire::Hello hello =
         hello_for(*machine, protocol::wire::Purpose::merge, request.command);
-    std::function<Result<void>()> there = [=]() -> Result<void> {
-        Result<void> compared = compare(*machine, *work);
-        return compared ? exchange(request, hello, secret, *work) : compared;
-    };
-    done = co_await run_on<void>(machine->host().pool, std::move(there));
+    // Asked again it is answered, not done twice: a destination whose agent restarts costs a
+    // second.
+    asio::any_io_executor executor = co_await asio::this_coro::executor;
+    asio::steady_timer timer(executor);
+    for (int tries = 0; tries < kMergeTries; ++tries) {
+        std::function<Result<void>()> there = [=]() -> Result<void> {
+            work->forget_comparison();
+            Result<void> compared = compare(*machine, *work);
+            return compared ? exchange(request, hello, secret, *work) : compared;
+        };
+        done = co_await run_on<void>(machine->host().pool, std::move(there));
+        if (done || done.error().fault != Fault::Lost) break;
+        timer.expires_after(kMergeEvery);
+        co_await timer.async_wait(asio::use_awaitable);
+    }
     co_return done;
 }
 
@@ -149,7 +172,7 @@ boost::asio::awaitable<void> run_merge(std::shared_ptr<Machine> machine,
     if (!done) {
         status.error = done.error().text();
         // Nothing reached the destination for sure: the source need not stand still for it.
-        if (!work->sent_whole && machine->is_alive()) {
+        if (work->paused_here && !work->sent_whole && machine->is_alive()) {
             Result<void> resumed = co_await machine->resume();
             if (!resumed) status.error += "; and " + resumed.error().text();
         }

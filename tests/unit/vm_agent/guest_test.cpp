@@ -54,8 +54,7 @@ TEST(Guest, AddressesLeaveOutLoopbackAndLinkLocal) {
 
 TEST(Guest, Base64ThereAndBack) {
     const std::vector<std::string> texts{"", "a", "ab", "abc", std::string("\0\xff\x01", 3)};
-    for (const std::string& text : texts)
-        EXPECT_EQ(*guest::from_base64(guest::base64(text)), text);
+    for (const std::string& text : texts) EXPECT_EQ(*guest::from_base64(guest::base64(text)), text);
     EXPECT_FALSE(guest::from_base64("abc"));
     EXPECT_FALSE(guest::from_base64("a%$#"));
 }
