@@ -88,16 +88,19 @@ Task<std::string> Client::State::read_line() {
 Task<void> Client::State::greet(Milliseconds deadline) {
     // The deadline ends the read by closing the socket under it: nobody else uses it yet.
     asio::steady_timer timer(socket.get_executor(), deadline);
-    bool expired = false;
-    timer.async_wait([this, self = shared_from_this(), &expired](ErrorCode error) {
-        if (error) return;
-        expired = true;
+    // Shared with the timer's callback, which may run after this coroutine has gone on.
+    std::shared_ptr<bool> expired = std::make_shared<bool>(false);
+    std::shared_ptr<bool> greeted = std::make_shared<bool>(false);
+    timer.async_wait([self = shared_from_this(), expired, greeted](ErrorCode error) {
+        if (error || *greeted) return;
+        *expired = true;
         ErrorCode ignored;
-        socket.close(ignored);
+        self->socket.close(ignored);
     });
     Result<std::string> line = co_await read_line();
+    *greeted = true;
     timer.cancel();
-    if (expired) co_return lost("no greeting before the deadline");
+    if (*expired) co_return lost("no greeting before the deadline");
     if (!line) co_return std::unexpected(std::move(line).error());
     Result<bj::value> greeting = json::parse(*line, "read QEMU's greeting");
     const bj::object* object = greeting ? greeting->if_object() : nullptr;
