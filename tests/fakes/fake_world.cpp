@@ -71,7 +71,8 @@ Command command_of(const http::Request& request) {
 
 }  // namespace
 
-FakeWorld::FakeWorld(asio::io_context& io) : io_(io) {
+FakeWorld::FakeWorld(asio::io_context& io, std::string secret)
+    : io_(io), secret_(std::move(secret)) {
     hosts["host-a"];
     hosts["host-b"];
     AgentVm vm;
@@ -91,7 +92,7 @@ FakeWorld::~FakeWorld() {
 void FakeWorld::listen(const std::string& device) {
     std::vector<http::Route> routes = device == "switch" ? switch_routes() : agent_routes(device);
     auto server = std::make_unique<http::Server>(io_.get_executor(), std::move(routes),
-                                                 http::peer_authenticator("secret"));
+                                                 http::peer_authenticator(secret_));
     const std::string where =
         addresses_.contains(device) ? addresses_[device] : std::string("127.0.0.1:0");
     Result<std::string> bound = server->listen(where);

@@ -57,7 +57,7 @@ struct FakeVm {
 class FakeWorld {
 public:
     // `io` runs the servers; it outlives the world. web-1 runs on host-a with `sessions` sessions.
-    explicit FakeWorld(boost::asio::io_context& io);
+    explicit FakeWorld(boost::asio::io_context& io, std::string secret = "secret");
     ~FakeWorld();
 
     std::string address(const std::string& device) const { return addresses_.at(device); }
@@ -117,6 +117,7 @@ private:
     bool is_stale(std::uint64_t& highest, std::uint64_t token);
 
     boost::asio::io_context& io_;
+    std::string secret_;
     std::map<std::string, std::unique_ptr<http::Server>> servers_;
     std::map<std::string, std::string> addresses_;
     std::deque<Effect> effects_;
