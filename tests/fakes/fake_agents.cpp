@@ -1,0 +1,211 @@
+// The agents' half of the fake world.
+#include "tests/fakes/fake_answers.hpp"
+#include "tests/fakes/fake_world.hpp"
+
+#include <algorithm>
+
+namespace godwit::fakes {
+
+http::Response FakeWorld::put_incoming(FakeHost& host, const http::Request& request) {
+    const IncomingRequest wanted = read<IncomingRequest>(request);
+    const std::string name = request.params.at("vm");
+    const auto found = host.vms.find(name);
+    if (found != host.vms.end() && found->second.owner_job != wanted.command.job)
+        return problem(Fault::Conflict, "another's VM", "not-owner");
+    if (found == host.vms.end()) {
+        AgentVm vm;
+        vm.vm = name;
+        vm.state = VmState::incoming;
+        vm.owner_job = wanted.command.job;
+        vm.spec = wanted.spec;
+        host.vms[name] = vm;
+        host.addresses_seen = false;
+    }
+    return http::json_response(200, host.vms[name]);
+}
+
+http::Response FakeWorld::put_copy(FakeHost& host, const http::Request& request) {
+    const CopyRequest wanted = read<CopyRequest>(request);
+    const std::string name = request.params.at("vm");
+    CopyStatus& status = host.copies[name];
+    if (status.job == wanted.command.job) return http::json_response(200, status);
+    status = {};
+    status.job = wanted.command.job;
+    status.bytes_total = 300;
+    host.copy_destination = wanted.destination;
+    if (copy_fails) {
+        status.state = OperationState::failed;
+        status.error = "the disk of the destination is full";
+    }
+    return http::json_response(200, status);
+}
+
+http::Response FakeWorld::get_copy(FakeHost& host, const http::Request& request) {
+    const auto found = host.copies.find(request.params.at("vm"));
+    if (found == host.copies.end() || found->second.job != request.query_or("job", ""))
+        return problem(Fault::Missing, "no such copy", "unknown-job");
+    CopyStatus& status = found->second;
+    if (status.state == OperationState::running) {
+        status.bytes_copied += 100;
+        status.bytes_on_wire = status.bytes_copied + 10;
+        if (status.bytes_copied >= status.bytes_total) {
+            status.state = OperationState::done;
+            status.pause_ms = 40;
+            hosts.at(host.copy_destination).vms.at(request.params.at("vm")).state = VmState::paused;
+        }
+    }
+    return http::json_response(200, status);
+}
+
+http::Response FakeWorld::put_activation(const std::string& name, const http::Request& request) {
+    const ActivationRequest wanted = read<ActivationRequest>(request);
+    const std::string vm = request.params.at("vm");
+    const auto found = hosts[name].vms.find(vm);
+    if (found == hosts[name].vms.end()) return unknown_vm();
+    const bool ready =
+        found->second.state == VmState::paused || found->second.state == VmState::running;
+    if (!ready) return problem(Fault::Conflict, "no memory yet", "wrong-state");
+    if (!managed.contains(vm) || !find(managed[vm].steering, name))
+        violate("the clone ran before the switch knew whom to fence");
+    found->second.state = VmState::running;
+    found->second.link_up = true;
+    found->second.role = wanted.role;
+    return http::json_response(200, found->second);
+}
+
+http::Response FakeWorld::put_merge(FakeHost& host, const http::Request& request) {
+    const MergeRequest wanted = read<MergeRequest>(request);
+    const std::string vm = request.params.at("vm");
+    MergeStatus& status = host.merges[vm];
+    if (status.job == wanted.command.job && status.state == OperationState::done)
+        return http::json_response(200, status);
+    status = {};
+    status.job = wanted.command.job;
+    status.state = OperationState::running;
+    host.vms.at(vm).state = VmState::paused;
+    if (merge_conflicts && wanted.on_conflict == OnConflict::fail) {
+        status.state = OperationState::failed;
+        status.conflicts = {{"sessions", 4096, "slot-3", "00", "01", "02"}};
+    }
+    return http::json_response(200, status);
+}
+
+http::Response FakeWorld::put_retirement(const std::string& name, const http::Request& request) {
+    const RetireRequest wanted = read<RetireRequest>(request);
+    const std::string vm = request.params.at("vm");
+    if (sessions_of(name) > 0)
+        violate("the source was retired while it owned " + std::to_string(sessions_of(name)) +
+                " sessions");
+    if (!hosts[name].vms.contains(vm)) return unknown_vm();
+    hosts[name].copies.erase(vm);
+    hosts[name].merges.erase(vm);
+    if (wanted.source_after == SourceAfter::delete_) hosts[name].vms.erase(vm);
+    if (wanted.source_after == SourceAfter::stop) hosts[name].vms[vm].state = VmState::stopped;
+    return ok();
+}
+
+http::Response FakeWorld::delete_vm(const std::string& name, const http::Request& request) {
+    const std::string vm = request.params.at("vm");
+    const auto found = hosts[name].vms.find(vm);
+    if (found == hosts[name].vms.end()) return unknown_vm();
+    if (found->second.owner_job != request.query_or("job", ""))
+        return problem(Fault::Conflict, "another's VM", "not-owner");
+    if (sessions_of(name) > 0)
+        violate(name + " was destroyed while it owned " + std::to_string(sessions_of(name)) +
+                " sessions");
+    hosts[name].vms.erase(found);
+    return ok();
+}
+
+std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
+    FakeHost& host = hosts[name];
+    const auto at = [&host](const http::Request& r) { return host.vms.find(r.params.at("vm")); };
+    const auto status = [name, &host](const http::Request&) {
+        HostStatus shown{name, "1", host.qemu_version, host.accelerator, host.token};
+        shown.memory_total_bytes = shown.memory_available_bytes = host.memory_available;
+        shown.transfer_address = name;
+        for (const auto& [id, vm] : host.vms) shown.vms.push_back(vm);
+        return http::json_response(200, shown);
+    };
+    const auto vm = [&host, at](const http::Request& r) {
+        return at(r) == host.vms.end() ? unknown_vm() : http::json_response(200, at(r)->second);
+    };
+    const auto reserve = [&host](const http::Request& r) {
+        host.reservations[r.params.at("job")] = read<Reservation>(r);
+        return http::json_response(200, host.reservations[r.params.at("job")]);
+    };
+    const auto release = [&host](const http::Request& r) {
+        return host.reservations.erase(r.params.at("job"))
+                   ? ok()
+                   : problem(Fault::Missing, "no lease", "unknown-job");
+    };
+    const auto abort_copy = [&host](const http::Request& r) {
+        const auto found = host.copies.find(r.params.at("vm"));
+        if (found == host.copies.end()) return problem(Fault::Missing, "no copy", "unknown-job");
+        host.copies.erase(found);
+        return ok();
+    };
+    const auto addresses = [&host, at](const http::Request& r) {
+        if (at(r) == host.vms.end() || at(r)->second.state != VmState::running)
+            return problem(Fault::Conflict, "it does not run", "wrong-state");
+        host.addresses_seen = true;
+        return http::json_response(200, AddressList{at(r)->second.spec->addresses});
+    };
+    const auto sockets = [&host](const http::Request&) {
+        SocketTable table{host.guest_sockets, {}};
+        if (host.guest_sockets > 0) table.peers = {"10.0.0.9:4000"};
+        return http::json_response(200, table);
+    };
+    const auto quiesce = [&host](const http::Request&) {
+        host.looks_until_quiet -= host.looks_until_quiet > 0;
+        return http::json_response(200, QuiesceStatus{host.looks_until_quiet == 0, 1});
+    };
+    const auto merge_status = [&host](const http::Request& r) {
+        const auto found = host.merges.find(r.params.at("vm"));
+        if (found == host.merges.end()) return problem(Fault::Missing, "no merge", "unknown-job");
+        if (found->second.state == OperationState::running) {
+            found->second.state = OperationState::done;
+            found->second.bytes_compared = 1 << 20;
+            found->second.bytes_patched = 128;
+        }
+        return http::json_response(200, found->second);
+    };
+    const auto adopt = [&host, at](const http::Request& r) {
+        if (at(r) == host.vms.end()) return unknown_vm();
+        at(r)->second.owner_job.reset();
+        at(r)->second.role = "sole";
+        return http::json_response(200, at(r)->second);
+    };
+    const auto fence = [&host](const http::Request&) {
+        return http::json_response(200, Fence{host.token});
+    };
+    return {
+        route(name, "PUT", "/v1/fence", fence),
+        route(name, "GET", "/v1/host", status),
+        route(name, "GET", "/v1/vms/{vm}", vm),
+        route(name, "DELETE", "/v1/vms/{vm}",
+              [this, name](const http::Request& r) { return delete_vm(name, r); }),
+        route(name, "PUT", "/v1/reservations/{job}", reserve),
+        route(name, "DELETE", "/v1/reservations/{job}", release),
+        route(name, "PUT", "/v1/vms/{vm}/incoming",
+              [this, &host](const http::Request& r) { return put_incoming(host, r); }),
+        route(name, "PUT", "/v1/vms/{vm}/copy",
+              [this, &host](const http::Request& r) { return put_copy(host, r); }),
+        route(name, "GET", "/v1/vms/{vm}/copy",
+              [this, &host](const http::Request& r) { return get_copy(host, r); }),
+        route(name, "DELETE", "/v1/vms/{vm}/copy", abort_copy),
+        route(name, "PUT", "/v1/vms/{vm}/activation",
+              [this, name](const http::Request& r) { return put_activation(name, r); }),
+        route(name, "GET", "/v1/vms/{vm}/addresses", addresses),
+        route(name, "GET", "/v1/vms/{vm}/sockets", sockets),
+        route(name, "PUT", "/v1/vms/{vm}/quiescence", quiesce),
+        route(name, "PUT", "/v1/vms/{vm}/merge",
+              [this, &host](const http::Request& r) { return put_merge(host, r); }),
+        route(name, "GET", "/v1/vms/{vm}/merge", merge_status),
+        route(name, "PUT", "/v1/vms/{vm}/retirement",
+              [this, name](const http::Request& r) { return put_retirement(name, r); }),
+        route(name, "PUT", "/v1/vms/{vm}/adoption", adopt),
+    };
+}
+
+}  // namespace godwit::fakes
