@@ -266,8 +266,8 @@ STEER_INLINE void steer_parse(struct steer_packet *p, const uint8_t *data, const
         p->kind = STEER_TRUNCATED;
         return;
     }
-    __builtin_memcpy(p->destination_mac, data, 6);
-    __builtin_memcpy(p->source_mac, data + 6, 6);
+    wire_copy_mac(p->destination_mac, data);
+    wire_copy_mac(p->source_mac, data + 6);
     const uint8_t *l3 = data + WIRE_ETH_BYTES;
     uint32_t l3_bytes = frame_bytes - WIRE_ETH_BYTES;
     switch (wire_load16(data + 12)) {

@@ -91,7 +91,7 @@ STEER_INLINE void steer_write_na(uint8_t *ip, const uint8_t *from, const uint8_t
 // STEER_NA_FRAME_BYTES by the plane; false when it is shorter. A probe (DAD) is answered to all nodes.
 STEER_INLINE bool steer_answer_nd(uint8_t *data, const uint8_t *data_end, const uint8_t *mac)
 {
-    uint8_t asker[16], target[16], to_mac[6];
+    uint8_t asker[16] __attribute__((aligned(4))), target[16], to_mac[6];
     if (data + STEER_NA_FRAME_BYTES > data_end)
         return false;
     uint8_t *ip = data + WIRE_ETH_BYTES;

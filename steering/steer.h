@@ -308,9 +308,11 @@ STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struc
         }
     }
     struct steer_verdict v = steer_decide(&c->facts);
-    if (v.memory != STEER_KEEP)
-        steer_remember(plane, c, p, &v);
-    else if (session && v.why == STEER_WHY_SESSION)
+    if (v.memory != STEER_KEEP) {
+        struct steer_verdict changed = v; /* so that v itself can stay in a register */
+        steer_remember(plane, c, p, &changed);
+        v = changed;
+    } else if (session && v.why == STEER_WHY_SESSION)
         steer_session_track(plane, table, &c->key, session, c->session_meta, p, c->tick);
     steer_measure_gap(vm, c, p, &v);
     if (v.action == STEER_FORWARD && !steer_slot_present(c->facts.steer, v.slot))

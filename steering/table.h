@@ -30,7 +30,11 @@ struct steer_fresh {
 STEER_INLINE uint64_t steer_hash(const struct steer_config *config, const struct steer_key *key,
                                  uint32_t wide)
 {
-    uint32_t ports = (uint32_t)key->peer_port | (uint32_t)key->vm_port << 16;
+    uint32_t peer_port = key->peer_port, ports = (uint32_t)key->vm_port << 16;
+    // Not one load of both: they have just been stored one by one, and a load that spans two stores waits
+    // until the processor has finished everything before them, the line of the packet before this included.
+    STEER_OPAQUE(peer_port);
+    ports |= peer_port;
     uint32_t rest = (uint32_t)key->address_id | (uint32_t)key->protocol << 16;
     uint64_t h = (uint64_t)(uint32_t)(key->peer_be + config->seed[0]) * (uint32_t)(ports + config->seed[1]);
     h += (uint64_t)(uint32_t)(rest + config->seed[2]) *

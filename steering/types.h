@@ -23,6 +23,9 @@
 #define STEER_ADDRESSES_PER_VM 8u
 #define STEER_VMS_MAX 8192u /* address_id = vm * 8 + index fits 16 bits */
 
+// The compiler may not guess where this value comes from.
+#define STEER_OPAQUE(value) __asm__ volatile("" : "+r"(value))
+
 // ---- memory order -------------------------------------------------------------------------------
 // BPF (mcpu=v3) knows no acquire or release; its xchg and cmpxchg are full barriers, and the volatile
 // load keeps the compiler honest. Readers tolerate reordered loads by looking at `meta` twice.
