@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <chrono>
 #include <cmath>
@@ -56,18 +57,28 @@ steer_config fresh_config(const dataplane::TableSizes& sizes) {
     return config;
 }
 
-// The settings of an earlier process, if there are any.
+// The settings of an earlier process, if there are any. The layout is written when everything is there and
+// before any port is attached: tables without it belong to a process that was killed while it started, nobody
+// uses them, and ours may want another size.
 Result<bool> read_settings(const std::string& directory, plane_settings& settings) {
     const std::string pin = directory + "/maps/settings";
+    std::error_code error;
     Fd map(bpf_obj_get(pin.c_str()));
-    if (!map) return false;
+    if (!map) {
+        std::filesystem::remove_all(directory + "/maps", error);
+        return false;
+    }
     bpf_map_info info{};
     __u32 bytes = sizeof(info);
     std::uint32_t zero = 0;
     const bool same_size = bpf_obj_get_info_by_fd(map.get(), &info, &bytes) == 0 &&
                            info.value_size == sizeof(plane_settings);
-    if (!same_size || bpf_map_lookup_elem(map.get(), &zero, &settings) != 0 ||
-        settings.layout != GODWIT_LAYOUT)
+    const bool readable = same_size && bpf_map_lookup_elem(map.get(), &zero, &settings) == 0;
+    if (readable && settings.layout == 0) {
+        std::filesystem::remove_all(directory + "/maps", error);
+        return false;
+    }
+    if (!readable || settings.layout != GODWIT_LAYOUT)
         return fail(Fault::Conflict, "adopt " + pin,
                     "the tables there have another layout than this version (" +
                         std::to_string(GODWIT_LAYOUT) +
@@ -170,6 +181,19 @@ void fill_settings(plane_settings& set, const std::vector<dataplane::PortState>&
     __atomic_store_n(&set.ports_count, count, __ATOMIC_RELEASE);
 }
 
+// A port that is no longer configured, or no longer an uplink, must not go on steering by itself.
+void remove_other_links(const std::string& links, const std::vector<dataplane::PortState>& ports) {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(links, error)) {
+        const std::string name = entry.path().filename();
+        const bool wanted = std::ranges::any_of(ports, [&](const dataplane::PortState& port) {
+            return name == port.interface + "-tc" ||
+                   (port.role == dataplane::PortRole::uplink && name == port.interface + "-xdp");
+        });
+        if (!wanted) std::filesystem::remove(entry.path(), error);
+    }
+}
+
 int note_drained(void* drained, void* data, std::size_t bytes) {
     if (bytes < sizeof(plane_drained)) return 0;
     const auto* event = static_cast<const plane_drained*>(data);
@@ -246,6 +270,7 @@ Result<void> EbpfPlane::attach_ports() {
         if (!how) return std::unexpected(std::move(how).error().within("port " + port.name));
         port.program = *how;
     }
+    remove_other_links(links, state_->ports);
     return {};
 }
 
