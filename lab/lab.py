@@ -10,7 +10,6 @@ logs, state), /run/godwit-lab-P/ (sockets), /dev/shm/godwit-lab-P/ (guests' memo
 """
 import argparse
 import fcntl
-import json
 import os
 import pathlib
 import shutil

@@ -9,6 +9,7 @@ for twice, and `remove` takes away whatever part of it is there.
 """
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import time
@@ -131,7 +132,6 @@ def end_processes(pids, patience_s=5.0):
 
 
 def _wait_gone(watched, patience_s):
-    import select
     end = time.monotonic() + patience_s
     while watched and time.monotonic() < end:
         gone, _, _ = select.select([pidfd for _, pidfd in watched], [], [], max(0.0, end - time.monotonic()))

@@ -16,7 +16,6 @@ import traceback
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "lab"))
 import configuration  # noqa: E402
-import network  # noqa: E402
 from api import Problem  # noqa: E402
 from clients import Load, Lost  # noqa: E402
 from lab import Lab  # noqa: E402
