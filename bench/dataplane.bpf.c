@@ -7,8 +7,13 @@
 
 #include "bench/generator.h"
 
-enum { FRAME_SOURCE_IP = 26, FRAME_DESTINATION_IP = 30, FRAME_SOURCE_PORT = 34, FRAME_DESTINATION_PORT = 36,
-    FRAME_TUPLE_END = 38 };
+enum {
+    FRAME_SOURCE_IP = 26,
+    FRAME_DESTINATION_IP = 30,
+    FRAME_SOURCE_PORT = 34,
+    FRAME_DESTINATION_PORT = 36,
+    FRAME_TUPLE_END = 38
+};
 
 struct bench_control control = {};
 
@@ -64,16 +69,10 @@ int from_vm(struct __sk_buff *skb)
 }
 
 SEC("xdp")
-int nothing_xdp(struct xdp_md *ctx)
-{
-    return XDP_PASS;
-}
+int nothing_xdp(struct xdp_md *ctx) { return XDP_PASS; }
 
 SEC("tc")
-int nothing_tc(struct __sk_buff *skb)
-{
-    return TC_ACT_OK;
-}
+int nothing_tc(struct __sk_buff *skb) { return TC_ACT_OK; }
 
 STEER_INLINE void lru_key_of(struct bench_lru_key *key, const struct steer_packet *p, bool from_vm)
 {

@@ -2,18 +2,18 @@
 //   dataplane_bench [OUT.json] [ROUNDS]
 // Absolute numbers wander with the machine; only the ratio inside one run means something, so goals are
 // printed and not enforced. Exit 77 without root.
-#include <unistd.h>
+#include "bench/plane_bench.hpp"
 
 #include <algorithm>
-#include <boost/json.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <unistd.h>
 
-#include "bench/plane_bench.hpp"
+#include <boost/json.hpp>
 
 namespace {
 
@@ -40,11 +40,18 @@ struct Samples {
 bj::object row(const std::string& name, const Samples& s, double goal) {
     const double nothing = median(s.nothing), plane = median(s.plane), lru = median(s.lru);
     const double ratio = plane / lru;
-    std::printf("%-24s %8.1f %8.1f %8.1f   %5.2f  %5.2f%s\n", name.c_str(), nothing, plane, lru, ratio,
-                (plane - nothing) / (lru - nothing), goal == 0 ? "" : ratio <= goal ? "  met" : "  MISSED");
-    bj::object one{{"case", name},     {"ours", plane},     {"peer", lru},
-                   {"peer_name", "BPF_MAP_TYPE_LRU_HASH"},  {"unit", "ns/packet"},
-                   {"ratio", ratio},   {"generator", nothing},
+    std::printf("%-24s %8.1f %8.1f %8.1f   %5.2f  %5.2f%s\n", name.c_str(), nothing, plane, lru,
+                ratio, (plane - nothing) / (lru - nothing),
+                goal == 0       ? ""
+                : ratio <= goal ? "  met"
+                                : "  MISSED");
+    bj::object one{{"case", name},
+                   {"ours", plane},
+                   {"peer", lru},
+                   {"peer_name", "BPF_MAP_TYPE_LRU_HASH"},
+                   {"unit", "ns/packet"},
+                   {"ratio", ratio},
+                   {"generator", nothing},
                    {"ratio_without_generator", (plane - nothing) / (lru - nothing)},
                    {"rounds", s.plane.size()}};
     if (goal != 0) {
@@ -64,7 +71,8 @@ bj::object new_sessions(int rounds) {
         samples.plane.push_back(bench.insert(BENCH_PLANE, first, kInserts));
         samples.lru.push_back(bench.insert(BENCH_LRU, first, kInserts));
     }
-    require(bench.live_sessions() == kInserts * static_cast<std::uint32_t>(rounds), "sessions were not made");
+    require(bench.live_sessions() == kInserts * static_cast<std::uint32_t>(rounds),
+            "sessions were not made");
     return row("new session", samples, 0);
 }
 
@@ -80,7 +88,8 @@ bj::object established(PlaneBench& bench, std::uint32_t sessions, int rounds, do
         samples.plane.push_back(bench.receive(BENCH_PLANE, sessions, kPackets));
         samples.lru.push_back(bench.receive(BENCH_LRU, sessions, kPackets));
     }
-    require(bench.count_of(STEER_WHY_SESSION) - hits == std::uint64_t{kPackets} * static_cast<unsigned>(rounds),
+    require(bench.count_of(STEER_WHY_SESSION) - hits ==
+                std::uint64_t{kPackets} * static_cast<unsigned>(rounds),
             "not every packet found its session");
     require(bench.misses() == 0, "the LRU hash has lost sessions");
     return row("established, " + std::to_string(sessions) + " live", samples, goal);
@@ -96,15 +105,18 @@ bj::object flips(PlaneBench& bench) {
     }
     bench.settle();
     const std::uint32_t sessions = bench.live_sessions();
-    std::printf("flip with %u sessions: %.0f ns (median of 1001, clock included)\n", sessions, median(took));
-    return {{"case", "flip, " + std::to_string(sessions) + " sessions"}, {"ours", median(took)}, {"unit", "ns"},
+    std::printf("flip with %u sessions: %.0f ns (median of 1001, clock included)\n", sessions,
+                median(took));
+    return {{"case", "flip, " + std::to_string(sessions) + " sessions"},
+            {"ours", median(took)},
+            {"unit", "ns"},
             {"rounds", took.size()}};
 }
 
 bj::array measure(int rounds) {
     bj::array rows;
-    std::printf("%-24s %8s %8s %8s   %5s  %5s\n", "ns per packet, medians", "nothing", "plane", "LRU", "ratio",
-                "net");
+    std::printf("%-24s %8s %8s %8s   %5s  %5s\n", "ns per packet, medians", "nothing", "plane",
+                "LRU", "ratio", "net");
     rows.push_back(new_sessions(std::min(rounds, 9)));
     PlaneBench bench(kSessionsMax);
     bj::object flip_empty = flips(bench);

@@ -1,15 +1,15 @@
 #include "bench/plane_bench.hpp"
 
-#include <bpf/bpf.h>
-#include <sys/random.h>
-#include <time.h>
-
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <sys/random.h>
+#include <time.h>
+
+#include <bpf/bpf.h>
 
 extern "C" {
 extern const unsigned char godwit_bench_object[];
@@ -26,7 +26,9 @@ constexpr std::array<std::uint8_t, 6> kVmMac{0x52, 0x54, 0, 0, 0, 1}, kPeerMac{2
     throw std::runtime_error(doing + ": " + std::strerror(errno));
 }
 
-int quiet(enum libbpf_print_level, const char*, va_list) { return 0; }
+int quiet(enum libbpf_print_level, const char*, va_list) {
+    return 0;
+}
 
 void store16(std::uint8_t* to, unsigned value) {
     to[0] = static_cast<std::uint8_t>(value >> 8);
@@ -65,7 +67,8 @@ steer_geometry geometry(std::uint32_t lines, bool overflow) {
 
 }  // namespace
 
-PlaneBench::PlaneBench(std::uint32_t sessions) : from_peer_(tcp_frame(false)), from_vm_(tcp_frame(true)) {
+PlaneBench::PlaneBench(std::uint32_t sessions)
+    : from_peer_(tcp_frame(false)), from_vm_(tcp_frame(true)) {
     load(sessions);
     fill_maps();
 }
@@ -78,22 +81,24 @@ void PlaneBench::load(std::uint32_t sessions) {
                                         "handshakes6", "chances4",  "chances6"};
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
         const auto table = static_cast<steer_table>(t);
-        config_.table[t] = geometry(t == STEER_SESSIONS4 ? sessions : 1 << 14, steer_is_session_table(table));
+        config_.table[t] =
+            geometry(t == STEER_SESSIONS4 ? sessions : 1 << 14, steer_is_session_table(table));
         bpf_map__set_max_entries(bpf_object__find_map_by_name(object_.get(), tables[t]),
                                  steer_lines(table, config_.table[t]));
     }
     if (getrandom(config_.seed, sizeof(config_.seed), 0) != sizeof(config_.seed)) give_up("seed");
     // Half more than is needed, or per-CPU free lists make the LRU evict live entries.
-    bpf_map__set_max_entries(bpf_object__find_map_by_name(object_.get(), "lru"), sessions + sessions / 2);
+    bpf_map__set_max_entries(bpf_object__find_map_by_name(object_.get(), "lru"),
+                             sessions + sessions / 2);
     bpf_map* each = nullptr;
-    bpf_object__for_each_map(each, object_.get())
-        if (std::strstr(bpf_map__name(each), ".rodata") &&
-            bpf_map__set_initial_value(each, &config_, sizeof(config_)) != 0)
-            give_up("set the plane's constants");
+    bpf_object__for_each_map(
+        each, object_.get()) if (std::strstr(bpf_map__name(each), ".rodata") &&
+                                 bpf_map__set_initial_value(each, &config_, sizeof(config_)) != 0)
+        give_up("set the plane's constants");
     if (bpf_object__load(object_.get()) != 0) give_up("load the bench object");
     int control = -1;
-    bpf_object__for_each_map(each, object_.get())
-        if (std::strstr(bpf_map__name(each), ".bss")) control = bpf_map__fd(each);
+    bpf_object__for_each_map(each, object_.get()) if (std::strstr(bpf_map__name(each), ".bss"))
+        control = bpf_map__fd(each);
     auto mapping = ebpf::Mapping::of(control, sizeof(bench_control), "control");
     if (!mapping) give_up("map the generator's control");
     control_mapping_ = std::move(*mapping);
@@ -111,7 +116,8 @@ void PlaneBench::fill_maps() {
     vm_record& vm = record();
     std::memcpy(vm.mac, kVmMac.data(), 6);
     const std::uint32_t seconds[8] = STEER_TIMEOUTS_DEFAULT_S;
-    for (unsigned i = 0; i < 8; ++i) reinterpret_cast<std::uint32_t*>(&vm.timeouts)[i] = seconds[i] * 250;
+    for (unsigned i = 0; i < 8; ++i)
+        reinterpret_cast<std::uint32_t*>(&vm.timeouts)[i] = seconds[i] * 250;
     for (steer_backend& backend : vm.backend) {
         backend.ifindex = kLoopback;
         std::memcpy(backend.mac, kVmMac.data(), 6);
@@ -133,7 +139,8 @@ void PlaneBench::fill_maps() {
     const char* tc[BENCH_TARGETS] = {"nothing_tc", "vm_port", "lru_tc"};
     for (std::uint32_t target = 0; target < BENCH_TARGETS; ++target) {
         const int to_xdp = program(xdp[target]), to_tc = program(tc[target]);
-        filled = filled && bpf_map_update_elem(map("xdp_targets"), &target, &to_xdp, BPF_ANY) == 0 &&
+        filled = filled &&
+                 bpf_map_update_elem(map("xdp_targets"), &target, &to_xdp, BPF_ANY) == 0 &&
                  bpf_map_update_elem(map("tc_targets"), &target, &to_tc, BPF_ANY) == 0;
     }
     if (!filled) give_up("fill the plane's maps");
@@ -142,9 +149,12 @@ void PlaneBench::fill_maps() {
 int PlaneBench::program(const char* name) const {
     return bpf_program__fd(bpf_object__find_program_by_name(object_.get(), name));
 }
-int PlaneBench::map(const char* name) const { return bpf_object__find_map_fd_by_name(object_.get(), name); }
+int PlaneBench::map(const char* name) const {
+    return bpf_object__find_map_fd_by_name(object_.get(), name);
+}
 
-double PlaneBench::run(const char* name, const std::vector<std::uint8_t>& frame, std::uint32_t repeat) {
+double PlaneBench::run(const char* name, const std::vector<std::uint8_t>& frame,
+                       std::uint32_t repeat) {
     std::vector<std::uint8_t> copy = frame;
     bpf_test_run_opts options{};
     options.sz = sizeof(options);
@@ -176,19 +186,24 @@ double PlaneBench::receive(bench_target target, std::uint32_t sessions, std::uin
 double PlaneBench::flip() {
     const std::uint64_t word = record().steer;
     const std::uint32_t owner = steer_owner(word) ^ 1u;
-    const std::uint64_t next = steer_word_next(word, owner, /*draining=*/true, owner ^ 1u, /*hosting=*/true, 3);
+    const std::uint64_t next =
+        steer_word_next(word, owner, /*draining=*/true, owner ^ 1u, /*hosting=*/true, 3);
     const auto begin = std::chrono::steady_clock::now();
     __atomic_store_n(&record().steer, next, __ATOMIC_SEQ_CST);
     const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - begin;
     return took.count();
 }
 
-void PlaneBench::settle() { record().steer = steer_word(1, 0, 0, STEER_VALID, 3); }
+void PlaneBench::settle() {
+    record().steer = steer_word(1, 0, 0, STEER_VALID, 3);
+}
 
 std::uint32_t PlaneBench::owner_of_newcomer() {
     const auto sent = [this](std::uint32_t slot) {
-        std::vector<plane_backend_counters> counters(static_cast<std::size_t>(libbpf_num_possible_cpus()));
-        if (bpf_map_lookup_elem(map("backends"), &slot, counters.data()) != 0) give_up("read counters");
+        std::vector<plane_backend_counters> counters(
+            static_cast<std::size_t>(libbpf_num_possible_cpus()));
+        if (bpf_map_lookup_elem(map("backends"), &slot, counters.data()) != 0)
+            give_up("read counters");
         std::uint64_t sum = 0;
         for (const plane_backend_counters& cpu : counters) sum += cpu.to;
         return sum;
@@ -205,7 +220,8 @@ std::uint32_t PlaneBench::owner_of_newcomer() {
 std::uint64_t PlaneBench::count_of(steer_why why) const {
     std::vector<plane_reasons> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));
     const std::uint32_t zero = 0;
-    if (bpf_map_lookup_elem(map("reasons"), &zero, per_cpu.data()) != 0) give_up("read the reasons");
+    if (bpf_map_lookup_elem(map("reasons"), &zero, per_cpu.data()) != 0)
+        give_up("read the reasons");
     std::uint64_t sum = 0;
     for (const plane_reasons& cpu : per_cpu) sum += cpu.packets[why];
     return sum;

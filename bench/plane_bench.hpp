@@ -1,14 +1,14 @@
 // The plane's programs and a kernel LRU hash side by side, loaded without ports: a test run needs none.
 #pragma once
 
-#include <bpf/libbpf.h>
+#include "bench/generator.h"
+#include "ebpf/layout.h"
+#include "ebpf/maps.hpp"
 
 #include <cstdint>
 #include <vector>
 
-#include "bench/generator.h"
-#include "ebpf/layout.h"
-#include "ebpf/maps.hpp"
+#include <bpf/libbpf.h>
 
 namespace godwit::bench {
 

@@ -1,17 +1,16 @@
 // Nanoseconds per packet of steering alone, in user space over plain memory: parse, look up, decide, track.
 // No driver, no BPF: what a change of steering/ costs by itself. The whole program beside its peer is
 // bench/dataplane.cpp. Sessions live in the table in random order; the clock stands still.
-#include <benchmark/benchmark.h>
+#include "steering/steer.h"
+
+#include "tests/packet/frame.hpp"
+#include "tests/packet/model_memory.hpp"
+#include "tests/packet/model_plane.hpp"
 
 #include <numeric>
 #include <random>
 
-#include "tests/packet/frame.hpp"
-#include "tests/packet/model_plane.hpp"
-
-#include "tests/packet/model_memory.hpp"
-
-#include "steering/steer.h"
+#include <benchmark/benchmark.h>
 
 namespace godwit::test {
 namespace {
@@ -37,19 +36,21 @@ struct Established {
     static std::uint32_t peer_of(std::uint32_t i) { return 0x0a000001u + i / 50000 * 0x100u; }
 
     void pin(std::uint32_t i) {
-        struct steer_key key {};
+        struct steer_key key{};
         key.peer_be = __builtin_bswap32(peer_of(i));
         key.peer_port = static_cast<std::uint16_t>(1024 + i % 50000);
         key.vm_port = 80;
         key.protocol = WIRE_PROTOCOL_TCP;
-        struct steer_fresh fresh {STEER_META_HEARD_VM | STEER_META_HEARD_PEER, plane.tick, 0, 0, 0, 0, 0};
+        struct steer_fresh fresh{
+            STEER_META_HEARD_VM | STEER_META_HEARD_PEER, plane.tick, 0, 0, 0, 0, 0};
         steer_session_pin(&plane, STEER_SESSIONS4, &key, &fresh);
     }
     std::uint32_t steer(std::uint32_t i) {
         wire_store32(&frame[26], peer_of(i));
         wire_store16(&frame[34], static_cast<std::uint16_t>(1024 + i % 50000));
         struct steer_packet p;
-        steer_parse(&p, frame.data(), frame.data() + frame.size(), static_cast<std::uint32_t>(frame.size()));
+        steer_parse(&p, frame.data(), frame.data() + frame.size(),
+                    static_cast<std::uint32_t>(frame.size()));
         return steer_from_network(&plane, &p).verdict.why;
     }
 
@@ -74,7 +75,8 @@ void parse_alone(benchmark::State& state) {
     Bytes frame = tcp("10.0.0.1:4000", "10.1.0.1:80").data("");
     for (auto _ : state) {
         struct steer_packet p;
-        steer_parse(&p, frame.data(), frame.data() + frame.size(), static_cast<std::uint32_t>(frame.size()));
+        steer_parse(&p, frame.data(), frame.data() + frame.size(),
+                    static_cast<std::uint32_t>(frame.size()));
         benchmark::DoNotOptimize(p);
     }
 }
@@ -85,7 +87,7 @@ void new_tcp_session(benchmark::State& state) {
     std::uint32_t i = 0;
     for (auto _ : state) {
         table.pin(++i % 1000);
-        struct steer_key key {};
+        struct steer_key key{};
         key.peer_be = __builtin_bswap32(Established::peer_of(i % 1000));
         key.peer_port = static_cast<std::uint16_t>(1024 + i % 1000);
         key.vm_port = 80;

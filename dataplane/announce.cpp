@@ -1,13 +1,12 @@
 #include "dataplane/announce.hpp"
 
+#include "steering/rewrite.h"
+
 #include <arpa/inet.h>
+#include <cstring>
 #include <linux/if_packet.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <cstring>
-
-#include "steering/rewrite.h"
 
 namespace godwit::dataplane {
 namespace {

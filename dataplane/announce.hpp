@@ -3,6 +3,7 @@
 #pragma once
 
 #include "lib/error.hpp"
+
 #include "dataplane/plane.hpp"
 
 namespace godwit::dataplane {

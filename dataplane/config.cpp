@@ -1,12 +1,11 @@
 // Reads and checks godwit-switch's YAML.
 #include "dataplane/config.hpp"
 
-#include <net/if.h>
-
-#include <set>
-
 #include "lib/config.hpp"
 #include "lib/http/address.hpp"
+
+#include <net/if.h>
+#include <set>
 
 namespace godwit::dataplane {
 namespace {
@@ -26,13 +25,14 @@ void check_ports(const SwitchConfig& config, Errors& errors) {
         require(!port.name.empty(), errors, at + "/name", "is empty, give the port a name");
         require(names.insert(port.name).second, errors, at + "/name",
                 "\"" + port.name + "\" names another port already");
-        require(!port.interface.empty() && port.interface.size() < IFNAMSIZ, errors, at + "/interface",
-                "expected the name of a network interface, 1 to 15 characters");
+        require(!port.interface.empty() && port.interface.size() < IFNAMSIZ, errors,
+                at + "/interface", "expected the name of a network interface, 1 to 15 characters");
         require(interfaces.insert(port.interface).second, errors, at + "/interface",
                 "\"" + port.interface + "\" is another port's interface already");
         uplink = uplink || port.role == PortRole::uplink;
     }
-    require(uplink, errors, "/ports", "has no port with role: uplink, clients could not be reached");
+    require(uplink, errors, "/ports",
+            "has no port with role: uplink, clients could not be reached");
 }
 
 void check_range(std::uint32_t value, std::uint32_t least, std::uint32_t most, Errors& errors,

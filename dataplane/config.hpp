@@ -1,14 +1,16 @@
 // godwit-switch's configuration: one YAML, configs/switch.yaml explains every field.
 #pragma once
 
-#include <boost/describe.hpp>
+#include "lib/error.hpp"
+
+#include "dataplane/plane.hpp"
+
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "lib/error.hpp"
-#include "dataplane/plane.hpp"
+#include <boost/describe.hpp>
 
 namespace godwit::dataplane {
 
@@ -41,7 +43,8 @@ struct TimeoutConfig {  // idle seconds; steering/types.h names the RFC of each 
     std::uint32_t tombstone_s = 900;
 };
 BOOST_DESCRIBE_STRUCT(TimeoutConfig, (),
-                      (established_s, transitory_s, udp_s, icmp_s, handshake_s, linger_s, tombstone_s))
+                      (established_s, transitory_s, udp_s, icmp_s, handshake_s, linger_s,
+                       tombstone_s))
 
 struct SwitchConfig {
     std::string apiVersion, kind, id;
@@ -53,12 +56,12 @@ struct SwitchConfig {
     TableConfig tables;
     TimeoutConfig timeouts;
     std::vector<PortConfig> ports;
-    static constexpr std::string_view kRequired[] = {"apiVersion", "kind", "id", "listen",
+    static constexpr std::string_view kRequired[] = {"apiVersion",      "kind", "id", "listen",
                                                      "peer_token_file", "ports"};
 };
 BOOST_DESCRIBE_STRUCT(SwitchConfig, (),
-                      (apiVersion, kind, id, plane, listen, peer_token_file, state_dir, bpffs, tables, timeouts,
-                       ports))
+                      (apiVersion, kind, id, plane, listen, peer_token_file, state_dir, bpffs,
+                       tables, timeouts, ports))
 
 // Rejected with every error at once (lib/config.hpp). Never looks at the machine: a file that is good
 // here is good everywhere.

@@ -29,7 +29,9 @@ http::Response EventStream::subscribe(std::vector<http::Event> present) {
     for (http::Event& event : present) subscriber->queue.push_back(std::move(event));
     subscribers_.push_back(subscriber);
     http::Response response;
-    response.stream = [subscriber](std::shared_ptr<http::EventSink> sink) { return serve(subscriber, sink); };
+    response.stream = [subscriber](std::shared_ptr<http::EventSink> sink) {
+        return serve(subscriber, sink);
+    };
     return response;
 }
 

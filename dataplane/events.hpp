@@ -2,15 +2,16 @@
 // comes back, and then hears the present state first.
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
-#include <boost/asio/steady_timer.hpp>
+#include "lib/http/message.hpp"
+
 #include <deque>
 #include <functional>
 #include <list>
 #include <memory>
 #include <vector>
 
-#include "lib/http/message.hpp"
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/steady_timer.hpp>
 
 namespace godwit::dataplane {
 
@@ -31,7 +32,8 @@ private:
         bool overrun = false;
         bool closed = false;
     };
-    static Task<void> serve(std::shared_ptr<Subscriber> subscriber, std::shared_ptr<http::EventSink> sink);
+    static Task<void> serve(std::shared_ptr<Subscriber> subscriber,
+                            std::shared_ptr<http::EventSink> sink);
 
     boost::asio::any_io_executor executor_;
     std::vector<std::weak_ptr<Subscriber>> subscribers_;

@@ -1,14 +1,14 @@
 #include "dataplane/loops.hpp"
 
+#include "lib/log.hpp"
+
+#include <unistd.h>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-
-#include <unistd.h>
-
-#include "lib/log.hpp"
 
 namespace godwit::dataplane {
 namespace {
@@ -16,7 +16,9 @@ namespace {
 constexpr auto kSweepEvery = std::chrono::milliseconds(100);
 constexpr std::uint32_t kSweepsPerRound = 10;  // the whole table once a second
 
-boost::asio::awaitable<Result<void>> grace_in_pool(Plane* plane) { co_return plane->grace_period(); }
+boost::asio::awaitable<Result<void>> grace_in_pool(Plane* plane) {
+    co_return plane->grace_period();
+}
 
 }  // namespace
 
@@ -62,8 +64,8 @@ boost::asio::awaitable<void> wait_out_graces(Plane& plane, Steerings& steerings,
             co_await flipped.wait();
             continue;
         }
-        Result<void> over = co_await boost::asio::co_spawn(pool, grace_in_pool(&plane),
-                                                           boost::asio::use_awaitable);
+        Result<void> over =
+            co_await boost::asio::co_spawn(pool, grace_in_pool(&plane), boost::asio::use_awaitable);
         if (!over) {
             log::error("steering", over.error().text());
             co_await clock.sleep_for(kSweepEvery);

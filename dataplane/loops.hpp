@@ -2,13 +2,14 @@
 // periods after a flip.
 #pragma once
 
+#include "lib/clock.hpp"
+
+#include "dataplane/steering.hpp"
+
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
-
-#include "lib/clock.hpp"
-#include "dataplane/steering.hpp"
 
 namespace godwit::dataplane {
 

@@ -1,19 +1,20 @@
 // godwit-switch: builds everything and passes it down.
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/io_context.hpp>
-
 #include "lib/clock.hpp"
 #include "lib/daemon.hpp"
 #include "lib/http/auth.hpp"
 #include "lib/http/health.hpp"
 #include "lib/log.hpp"
 #include "lib/secret.hpp"
+
 #include "dataplane/config.hpp"
 #include "dataplane/loops.hpp"
 #include "dataplane/metrics.hpp"
 #include "dataplane/routes.hpp"
 #include "ebpf/plane.hpp"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
 
 namespace {
 
@@ -26,16 +27,19 @@ Result<std::unique_ptr<Plane>> open_plane(const SwitchConfig& config) {
     options.bpffs = config.bpffs;
     for (const PortConfig& port : config.ports)
         options.ports.push_back({port.name, port.interface, port.role});
-    options.sizes = {config.tables.sessions_v4, config.tables.sessions_v6, config.tables.handshakes};
+    options.sizes = {config.tables.sessions_v4, config.tables.sessions_v6,
+                     config.tables.handshakes};
     const TimeoutConfig& t = config.timeouts;
     options.timeouts_s = {t.established_s, t.transitory_s, t.udp_s,       t.icmp_s,
                           t.handshake_s,   t.linger_s,     t.tombstone_s, 0};
     return ebpf::EbpfPlane::open(options);
 }
 
-asio::awaitable<void> until_stopped(asio::io_context& io, http::Server& server, EventStream& events) {
+asio::awaitable<void> until_stopped(asio::io_context& io, http::Server& server,
+                                    EventStream& events) {
     const int signal = co_await daemon::stop_signal();
-    log::info("switch", "signal " + std::to_string(signal) + ": programs and tables stay in the kernel");
+    log::info("switch",
+              "signal " + std::to_string(signal) + ": programs and tables stay in the kernel");
     daemon::notify_stopping();
     events.close();
     server.stop();
@@ -82,7 +86,8 @@ Result<void> run(const SwitchConfig& config) {
     asio::co_spawn(io, hear_events(**plane, steerings), rethrow);
     asio::co_spawn(io, wait_out_graces(**plane, steerings, flipped, clock, pool), rethrow);
     asio::co_spawn(io, until_stopped(io, server, events), rethrow);
-    log::info("switch", config.id + (plane->get()->adopted() ? ": adopted the running plane" : ": ready"));
+    log::info("switch",
+              config.id + (plane->get()->adopted() ? ": adopted the running plane" : ": ready"));
     daemon::notify_ready();
     io.run();
     pool.join();
@@ -92,8 +97,8 @@ Result<void> run(const SwitchConfig& config) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    auto line = daemon::parse_command_line(argc, argv, "godwit-switch",
-                                           "Godwit's access switch: hosts addresses, steers sessions");
+    auto line = daemon::parse_command_line(
+        argc, argv, "godwit-switch", "Godwit's access switch: hosts addresses, steers sessions");
     if (!line) return line.error();
     Result<SwitchConfig> config = load_config(line->config_file);
     if (!config) return daemon::report(config.error());

@@ -17,10 +17,15 @@ void refresh_reasons(Metrics& metrics, Plane& plane) {
 }
 
 void refresh_tables(Metrics& metrics, Plane& plane) {
-    for (const auto& [table, family] : {std::pair{STEER_SESSIONS4, "4"}, std::pair{STEER_SESSIONS6, "6"}}) {
-        metrics.gauge("godwit_switch_table_entries", "Entries of the session table", {{"family", family}})
+    for (const auto& [table, family] :
+         {std::pair{STEER_SESSIONS4, "4"}, std::pair{STEER_SESSIONS6, "6"}}) {
+        metrics
+            .gauge("godwit_switch_table_entries", "Entries of the session table",
+                   {{"family", family}})
             .Set(static_cast<double>(used_slots(plane, table)));
-        metrics.gauge("godwit_switch_table_capacity", "Slots of the session table", {{"family", family}})
+        metrics
+            .gauge("godwit_switch_table_capacity", "Slots of the session table",
+                   {{"family", family}})
             .Set(static_cast<double>(capacity(plane, table)));
     }
 }
@@ -35,9 +40,11 @@ void refresh_vms(Metrics& metrics, Steerings& steerings) {
         untracked += static_cast<double>(vm.untracked);
     }
     metrics.gauge("godwit_steering_sessions", "Live sessions", {{"target", "owner"}}).Set(owner);
-    metrics.gauge("godwit_steering_sessions", "Live sessions", {{"target", "previous"}}).Set(previous);
+    metrics.gauge("godwit_steering_sessions", "Live sessions", {{"target", "previous"}})
+        .Set(previous);
     metrics.gauge("godwit_steering_draining", "VMs that drain").Set(draining);
-    metrics.gauge("godwit_steering_untracked", "Newcomers that found the table full").Set(untracked);
+    metrics.gauge("godwit_steering_untracked", "Newcomers that found the table full")
+        .Set(untracked);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "lib/metrics.hpp"
+
 #include "dataplane/steering.hpp"
 
 namespace godwit::dataplane {

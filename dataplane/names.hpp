@@ -1,10 +1,11 @@
 // Addresses and MACs between text and the plane's words.
 #pragma once
 
-#include <string>
-
 #include "lib/error.hpp"
+
 #include "dataplane/plane.hpp"
+
+#include <string>
 
 namespace godwit::dataplane {
 

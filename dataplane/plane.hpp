@@ -3,6 +3,10 @@
 // costs no system call per entry, and the flip is one store into a mapped record.
 #pragma once
 
+#include "lib/error.hpp"
+#include "steering/slot.h"
+#include "steering/types.h"
+
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -11,11 +15,6 @@
 #include <span>
 #include <string>
 #include <vector>
-
-#include "steering/slot.h"
-#include "steering/types.h"
-
-#include "lib/error.hpp"
 
 namespace godwit::dataplane {
 
@@ -45,7 +44,7 @@ struct PortState {
     std::uint64_t packets = 0, drops = 0;
 };
 
-struct TableSizes {       // capacity in sessions; the plane rounds up to lines
+struct TableSizes {  // capacity in sessions; the plane rounds up to lines
     std::uint32_t sessions_v4 = 1 << 20;
     std::uint32_t sessions_v6 = 1 << 17;
     std::uint32_t handshakes = 1 << 16;
@@ -60,7 +59,8 @@ struct BackendSetup {
 // Everything about a VM but its steer word.
 struct VmSetup {
     Mac mac{};
-    std::vector<HostedAddress> addresses;  // at most STEER_ADDRESSES_PER_VM; index i has id vm * 8 + i
+    // at most STEER_ADDRESSES_PER_VM; index i has id vm * 8 + i
+    std::vector<HostedAddress> addresses;
     std::array<BackendSetup, STEER_SLOTS> backends{};
 };
 
@@ -91,9 +91,9 @@ public:
     // process is killed.
     virtual Result<steer_swept> sweep(std::uint32_t lines) = 0;
 
-    virtual std::uint32_t tick() = 0;             // now, in the plane's unit
+    virtual std::uint32_t tick() = 0;  // now, in the plane's unit
     virtual std::uint32_t ticks_per_second() const = 0;
-    virtual std::uint64_t reason(steer_why why) = 0;         // packets so far, all cores
+    virtual std::uint64_t reason(steer_why why) = 0;  // packets so far, all cores
     struct BackendCounters {
         std::uint64_t packets_to = 0, packets_from = 0, fenced = 0;
     };

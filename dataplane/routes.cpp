@@ -1,11 +1,12 @@
 #include "dataplane/routes.hpp"
 
-#include <charconv>
-
 #include "lib/daemon.hpp"
+
 #include "dataplane/announce.hpp"
 #include "dataplane/config.hpp"
 #include "dataplane/sessions.hpp"
+
+#include <charconv>
 
 namespace godwit::dataplane {
 namespace {
@@ -26,8 +27,8 @@ Response answer(const Result<T>& result) {
 }
 
 // A query's number; `otherwise` when it is not there.
-Result<std::uint64_t> number(const Request& request, const std::string& name, std::uint64_t otherwise,
-                             std::uint64_t most) {
+Result<std::uint64_t> number(const Request& request, const std::string& name,
+                             std::uint64_t otherwise, std::uint64_t most) {
     const std::string text = request.query_or(name, "");
     if (text.empty()) return otherwise;
     std::uint64_t value = 0;
@@ -41,8 +42,8 @@ Result<std::uint64_t> number(const Request& request, const std::string& name, st
 std::vector<protocol::PortStatus> port_status(Plane& plane) {
     std::vector<protocol::PortStatus> ports;
     for (const PortState& port : plane.ports())
-        ports.push_back({port.name, port.interface, json::enum_name(port.role), port.up, port.program,
-                         port.packets, port.drops});
+        ports.push_back({port.name, port.interface, json::enum_name(port.role), port.up,
+                         port.program, port.packets, port.drops});
     return ports;
 }
 
@@ -98,7 +99,8 @@ Answer post_reset(Control* control, Request request) {
 
 Answer post_announce(Control* control, Request request) {
     const std::string vm = request.params["vm"];
-    Result<protocol::Fence> fence = json::from_text<protocol::Fence>(request.body, "announce " + vm);
+    Result<protocol::Fence> fence =
+        json::from_text<protocol::Fence>(request.body, "announce " + vm);
     if (!fence) co_return http::problem_response(fence.error());
     Result<VmSetup> setup = control->steerings.announcement(vm, fence->token);
     if (!setup) co_return http::problem_response(setup.error());

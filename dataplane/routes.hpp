@@ -1,13 +1,14 @@
 // godwit-switch's REST API (protocol/switch_api.hpp) over Steerings and the plane.
 #pragma once
 
-#include <string>
-#include <vector>
-
 #include "lib/clock.hpp"
 #include "lib/http/server.hpp"
+
 #include "dataplane/events.hpp"
 #include "dataplane/steering.hpp"
+
+#include <string>
+#include <vector>
 
 namespace godwit::dataplane {
 

@@ -1,7 +1,8 @@
 #include "dataplane/sessions.hpp"
 
-#include "dataplane/names.hpp"
 #include "steering/wire.h"
+
+#include "dataplane/names.hpp"
 
 namespace godwit::dataplane {
 namespace {
@@ -17,7 +18,8 @@ bool copy_entry(const steer_line& line, unsigned index, bool wide, Entry& to) {
     const std::uint32_t meta = steer_load32(&from.meta);
     if (steer_meta_life(meta) != STEER_LIVE) return false;
     to.slot = from;
-    if (wide) to.peer_rest = {line.wide.peer_rest[0], line.wide.peer_rest[1], line.wide.peer_rest[2]};
+    if (wide)
+        to.peer_rest = {line.wide.peer_rest[0], line.wide.peer_rest[1], line.wide.peer_rest[2]};
     return steer_load32(&from.meta) == meta;
 }
 
@@ -40,11 +42,16 @@ std::string state_name(std::uint32_t meta, std::uint8_t protocol) {
 
 std::string protocol_name(std::uint8_t protocol) {
     switch (protocol) {
-        case WIRE_PROTOCOL_TCP: return "tcp";
-        case WIRE_PROTOCOL_UDP: return "udp";
-        case WIRE_PROTOCOL_ICMP: return "icmp";
-        case WIRE_PROTOCOL_ICMPV6: return "icmpv6";
-        default: return std::to_string(protocol);
+        case WIRE_PROTOCOL_TCP:
+            return "tcp";
+        case WIRE_PROTOCOL_UDP:
+            return "udp";
+        case WIRE_PROTOCOL_ICMP:
+            return "icmp";
+        case WIRE_PROTOCOL_ICMPV6:
+            return "icmpv6";
+        default:
+            return std::to_string(protocol);
     }
 }
 
@@ -87,9 +94,11 @@ protocol::SessionList list_sessions(Plane& plane, const std::map<std::string, Vm
         each_entry(plane, wide ? STEER_SESSIONS6 : STEER_SESSIONS4, [&](const Entry& entry) {
             if (entry.slot.meta & STEER_META_CLOSED) return;  // lingers, is no session any more
             auto vm = by_index.find(steer_key_vm(entry.slot.address_id));
-            if (vm == by_index.end() || (!filter.vm.empty() && vm->second->first != filter.vm)) return;
+            if (vm == by_index.end() || (!filter.vm.empty() && vm->second->first != filter.vm))
+                return;
             const std::uint32_t slot = steer_meta_owner(entry.slot.meta);
-            if (!filter.owner.empty() && vm->second->second.slots[slot].name != filter.owner) return;
+            if (!filter.owner.empty() && vm->second->second.slots[slot].name != filter.owner)
+                return;
             ++list.total;
             if (list.sessions.size() < filter.limit)
                 list.sessions.push_back(row_of(entry, wide, *vm->second, plane));

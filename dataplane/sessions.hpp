@@ -2,11 +2,11 @@
 // is read is skipped or shown as it was.
 #pragma once
 
-#include <string>
-
 #include "dataplane/plane.hpp"
 #include "dataplane/state.hpp"
 #include "protocol/switch_api.hpp"
+
+#include <string>
 
 namespace godwit::dataplane {
 

@@ -1,13 +1,12 @@
 #include "dataplane/state.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cerrno>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace godwit::dataplane {
 namespace {
@@ -33,7 +32,8 @@ Result<void> write_all(int fd, std::string_view text, const std::string& file) {
 
 Result<void> sync_directory(const std::string& directory) {
     Descriptor folder{open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    if (folder.fd < 0 || fsync(folder.fd) != 0) return fail_errno(Fault::Retry, "fsync " + directory);
+    if (folder.fd < 0 || fsync(folder.fd) != 0)
+        return fail_errno(Fault::Retry, "fsync " + directory);
     return {};
 }
 
@@ -64,7 +64,8 @@ Result<void> StateFile::save(const SwitchState& state) const {
         Result<void> written = write_all(out.fd, json::to_text(state), fresh);
         if (!written) return written;
     }
-    if (rename(fresh.c_str(), file.c_str()) != 0) return fail_errno(Fault::Retry, "rename " + fresh);
+    if (rename(fresh.c_str(), file.c_str()) != 0)
+        return fail_errno(Fault::Retry, "rename " + fresh);
     return sync_directory(directory_);
 }
 

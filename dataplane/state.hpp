@@ -3,16 +3,18 @@
 // two finishes what was meant. Sessions and counters are not here: the plane's tables are the truth.
 #pragma once
 
-#include <boost/describe.hpp>
+#include "lib/error.hpp"
+#include "lib/json.hpp"
+
+#include "protocol/switch_api.hpp"
+
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "lib/error.hpp"
-#include "lib/json.hpp"
-#include "protocol/switch_api.hpp"
+#include <boost/describe.hpp>
 
 namespace godwit::dataplane {
 
@@ -38,7 +40,8 @@ struct VmState {
     std::uint32_t epoch = 0;
     std::optional<ResetOutcome> reset;
 };
-BOOST_DESCRIBE_STRUCT(VmState, (), (index, addresses, slots, owner, previous, original, hosting, epoch, reset))
+BOOST_DESCRIBE_STRUCT(VmState, (),
+                      (index, addresses, slots, owner, previous, original, hosting, epoch, reset))
 
 struct SwitchState {
     std::uint64_t token = 0;

@@ -1,10 +1,11 @@
 #include "dataplane/steering.hpp"
 
+#include "lib/log.hpp"
+
+#include "dataplane/names.hpp"
+
 #include <algorithm>
 #include <chrono>
-
-#include "lib/log.hpp"
-#include "dataplane/names.hpp"
 
 namespace godwit::dataplane {
 namespace {
@@ -17,8 +18,8 @@ std::uint64_t word_of(const VmState& state) {
     std::uint32_t present = 0;
     for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot)
         if (!state.slots[slot].name.empty()) present |= 1u << slot;
-    const std::uint64_t flags = STEER_VALID | (state.hosting ? STEER_HOSTING : 0) |
-                                (state.previous ? STEER_DRAINING : 0);
+    const std::uint64_t flags =
+        STEER_VALID | (state.hosting ? STEER_HOSTING : 0) | (state.previous ? STEER_DRAINING : 0);
     const std::uint64_t word =
         steer_word(state.epoch, state.owner, state.previous.value_or(state.owner), flags, present);
     const std::uint64_t original = std::uint64_t{1} << STEER_ORIGINAL_SHIFT;
@@ -51,7 +52,8 @@ Result<void> Steerings::start() {
         if (!setup) return std::unexpected(std::move(setup).error().within("restore " + vm));
         Result<void> told = plane_.set_vm(state.index, *setup);
         if (!told) return std::unexpected(std::move(told).error().within("restore " + vm));
-        if (steer_load64(&plane_.record(state.index).steer) != word_of(state)) store_word(vm, state);
+        if (steer_load64(&plane_.record(state.index).steer) != word_of(state))
+            store_word(vm, state);
     }
     return {};
 }
@@ -77,7 +79,8 @@ Result<protocol::Fence> Steerings::raise_fence(const protocol::Fence& fence) {
     return protocol::Fence{state_.token};
 }
 
-Result<protocol::VmSteering> Steerings::put(const std::string& vm, const protocol::Steering& wanted) {
+Result<protocol::VmSteering> Steerings::put(const std::string& vm,
+                                            const protocol::Steering& wanted) {
     Result<void> current = check_token(wanted.command.token);
     if (!current) return std::unexpected(std::move(current).error());
     Result<VmState> next = plan(vm, wanted);
@@ -98,7 +101,8 @@ Result<protocol::VmSteering> Steerings::put(const std::string& vm, const protoco
     return now;
 }
 
-Result<void> Steerings::carry_out(const std::string& vm, const VmState& before, const VmState& after) {
+Result<void> Steerings::carry_out(const std::string& vm, const VmState& before,
+                                  const VmState& after) {
     Result<VmSetup> setup = setup_of(after);
     if (!setup) return std::unexpected(std::move(setup).error());
     vm_record& record = plane_.record(after.index);
@@ -109,7 +113,8 @@ Result<void> Steerings::carry_out(const std::string& vm, const VmState& before, 
         leaves = true;
         // Who comes next must not inherit what the old backend owned.
         if (is.name.empty()) continue;
-        Result<Plane::ResetCount> ended = plane_.end_sessions(after.index, slot, Plane::Tell::nobody);
+        Result<Plane::ResetCount> ended =
+            plane_.end_sessions(after.index, slot, Plane::Tell::nobody);
         if (!ended) return std::unexpected(std::move(ended).error());
     }
     if (after.hosting && !before.hosting) {
@@ -124,7 +129,8 @@ Result<void> Steerings::carry_out(const std::string& vm, const VmState& before, 
     store_word(vm, after);
     for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
         if (before.slots[slot].name.empty() || !after.slots[slot].name.empty()) continue;
-        Result<Plane::ResetCount> ended = plane_.end_sessions(after.index, slot, Plane::Tell::nobody);
+        Result<Plane::ResetCount> ended =
+            plane_.end_sessions(after.index, slot, Plane::Tell::nobody);
         if (!ended) return std::unexpected(std::move(ended).error());
     }
     return {};
@@ -144,8 +150,8 @@ void Steerings::store_word(const std::string& vm, const VmState& state) {
     live.flip_ns = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
     log::info("steering", vm + ": owner " + state.slots[state.owner].name + ", previous " +
-                              (state.previous ? state.slots[*state.previous].name : "none") + ", epoch " +
-                              std::to_string(state.epoch));
+                              (state.previous ? state.slots[*state.previous].name : "none") +
+                              ", epoch " + std::to_string(state.epoch));
 }
 
 Result<void> Steerings::remove(const std::string& vm, std::uint64_t token) {
@@ -172,12 +178,14 @@ Result<protocol::ResetResult> Steerings::reset(const std::string& vm,
     auto known = state_.vms.find(vm);
     if (known == state_.vms.end()) return std::unexpected(unknown_vm(vm));
     VmState& state = known->second;
-    if (state.reset && state.reset->job == request.command.job && state.reset->step == request.command.step)
+    if (state.reset && state.reset->job == request.command.job &&
+        state.reset->step == request.command.step)
         return state.reset->result;
     auto slot = std::ranges::find(state.slots, request.backend, &SlotState::name);
     if (slot == state.slots.end())
         return fail(Fault::Rejected, "reset sessions of " + vm,
-                    "/backend: \"" + request.backend + "\" is none of its backends", "unknown-backend");
+                    "/backend: \"" + request.backend + "\" is none of its backends",
+                    "unknown-backend");
     const auto number = static_cast<std::uint32_t>(slot - state.slots.begin());
     Result<Plane::ResetCount> ended = plane_.end_sessions(state.index, number, Plane::Tell::peers);
     if (!ended) return std::unexpected(std::move(ended).error().within("reset sessions of " + vm));

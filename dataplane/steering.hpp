@@ -5,15 +5,16 @@
 // nothing.
 #pragma once
 
+#include "lib/error.hpp"
+
+#include "dataplane/plane.hpp"
+#include "dataplane/state.hpp"
+#include "protocol/switch_api.hpp"
+
 #include <functional>
 #include <map>
 #include <string>
 #include <vector>
-
-#include "lib/error.hpp"
-#include "dataplane/plane.hpp"
-#include "dataplane/state.hpp"
-#include "protocol/switch_api.hpp"
 
 namespace godwit::dataplane {
 
@@ -30,7 +31,8 @@ public:
     Result<protocol::Fence> raise_fence(const protocol::Fence& fence);
     Result<protocol::VmSteering> put(const std::string& vm, const protocol::Steering& wanted);
     Result<void> remove(const std::string& vm, std::uint64_t token);
-    Result<protocol::ResetResult> reset(const std::string& vm, const protocol::ResetRequest& request);
+    Result<protocol::ResetResult> reset(const std::string& vm,
+                                        const protocol::ResetRequest& request);
     // Checks the token only; the caller sends the frames (announce.hpp).
     Result<VmSetup> announcement(const std::string& vm, std::uint64_t token);
 

@@ -1,9 +1,9 @@
 // Checks a steering command against what is known, and says what it makes of the VM. Changes nothing.
-#include <algorithm>
-#include <set>
-
 #include "dataplane/names.hpp"
 #include "dataplane/steering.hpp"
+
+#include <algorithm>
+#include <set>
 
 namespace godwit::dataplane {
 namespace {
@@ -133,7 +133,8 @@ Result<VmState> Steerings::plan(const std::string& vm, const Steering& wanted) c
     next.previous.reset();
     if (wanted.previous) next.previous = slot_of(next.slots, *wanted.previous);
     // Who owned the VM when it began to drain is the original, whichever way it drains later.
-    if (next.previous && !before.previous) next.original = before.epoch == 0 ? *next.previous : before.owner;
+    if (next.previous && !before.previous)
+        next.original = before.epoch == 0 ? *next.previous : before.owner;
     if (!next.previous) next.original = next.owner;
     next.hosting = wanted.hosting;
     if (next.owner != before.owner || next.previous != before.previous || before.epoch == 0)

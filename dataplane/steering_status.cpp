@@ -21,7 +21,8 @@ protocol::VmSteering Steerings::describe(const std::string& vm, const VmState& s
         const SlotState& seat = state.slots[slot];
         if (seat.name.empty()) continue;
         const Plane::BackendCounters counters = plane_.counters(state.index, slot);
-        now.backends.push_back({seat.name, seat.port, seat.mac, steer_load32(&record.sessions[slot]),
+        now.backends.push_back({seat.name, seat.port, seat.mac,
+                                steer_load32(&record.sessions[slot]),
                                 steer_load32(&record.handshakes[slot]), counters.packets_to,
                                 counters.packets_from, counters.fenced});
     }
@@ -31,8 +32,8 @@ protocol::VmSteering Steerings::describe(const std::string& vm, const VmState& s
     now.epoch = state.epoch;
     now.drained = is_drained(vm, state);
     now.untracked = steer_load32(&record.untracked);
-    now.longest_gap_ms = static_cast<std::uint32_t>(std::uint64_t{steer_load32(&record.longest_gap)} *
-                                                    1000 / plane_.ticks_per_second());
+    now.longest_gap_ms = static_cast<std::uint32_t>(
+        std::uint64_t{steer_load32(&record.longest_gap)} * 1000 / plane_.ticks_per_second());
     auto live = live_.find(vm);
     if (live != live_.end()) now.flip_ns = live->second.flip_ns;
     return now;

@@ -1,15 +1,15 @@
 #include "ebpf/attach.hpp"
 
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
+#include "ebpf/maps.hpp"
+
+#include <cerrno>
+#include <cstring>
 #include <linux/bpf.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-
-#include "ebpf/maps.hpp"
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 
 namespace godwit::ebpf {
 namespace {

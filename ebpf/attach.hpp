@@ -1,9 +1,9 @@
 // Programs onto interfaces, so that they stay when this process goes and change hands without a gap.
 #pragma once
 
-#include <string>
-
 #include "lib/error.hpp"
+
+#include <string>
 
 namespace godwit::ebpf {
 

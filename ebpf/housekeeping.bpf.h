@@ -11,14 +11,14 @@ struct sweep_state {
 };
 
 // One callback per table: the table must be a constant where its lines are looked up.
-#define SWEEP_TABLE(name, TABLE)                                                                    \
-    static long sweep_##name(uint32_t i, struct sweep_state *state)                                 \
-    {                                                                                               \
-        struct steer_plane plane = {0};                                                             \
-        uint32_t index = state->cursor + i;                                                         \
-        if (index >= state->lines)                                                                  \
-            index -= state->lines;                                                                  \
-        return steer_sweep_line(&plane, TABLE, index, &state->swept) ? 0 : 1;                       \
+#define SWEEP_TABLE(name, TABLE)                                              \
+    static long sweep_##name(uint32_t i, struct sweep_state *state)           \
+    {                                                                         \
+        struct steer_plane plane = {0};                                       \
+        uint32_t index = state->cursor + i;                                   \
+        if (index >= state->lines)                                            \
+            index -= state->lines;                                            \
+        return steer_sweep_line(&plane, TABLE, index, &state->swept) ? 0 : 1; \
     }
 SWEEP_TABLE(sessions4, STEER_SESSIONS4)
 SWEEP_TABLE(sessions6, STEER_SESSIONS6)
@@ -27,10 +27,10 @@ SWEEP_TABLE(handshakes6, STEER_HANDSHAKES6)
 SWEEP_TABLE(chances4, STEER_CHANCES4)
 SWEEP_TABLE(chances6, STEER_CHANCES6)
 
-#define SWEEP(name, TABLE)                                                                          \
-    state.lines = steer_lines(TABLE, steer_config(NULL)->table[TABLE]);                                    \
-    state.cursor = arg->cursor[TABLE] < state.lines ? arg->cursor[TABLE] : 0;                       \
-    bpf_loop(arg->lines < state.lines ? arg->lines : state.lines, sweep_##name, &state, 0);         \
+#define SWEEP(name, TABLE)                                                                  \
+    state.lines = steer_lines(TABLE, steer_config(NULL)->table[TABLE]);                     \
+    state.cursor = arg->cursor[TABLE] < state.lines ? arg->cursor[TABLE] : 0;               \
+    bpf_loop(arg->lines < state.lines ? arg->lines : state.lines, sweep_##name, &state, 0); \
     arg->cursor[TABLE] = (state.cursor + arg->lines) % state.lines;
 
 SEC("syscall")
@@ -95,17 +95,17 @@ STEER_INLINE void end_slot(struct steer_plane *plane, enum steer_table table, st
         ++state->dropped;
 }
 
-#define END_TABLE(name, TABLE)                                                                      \
-    static long end_##name(uint32_t index, struct end_state *state)                                 \
-    {                                                                                               \
-        struct steer_plane plane = {0};                                                             \
-        struct steer_line *line = steer_line(&plane, TABLE, index);                                 \
-        if (!line)                                                                                  \
-            return 1;                                                                               \
-        end_slot(&plane, TABLE, line, &line->slot[0], state);                                       \
-        if (!steer_is_v6_table(TABLE))                                                              \
-            end_slot(&plane, TABLE, line, &line->slot[1], state);                                   \
-        return 0;                                                                                   \
+#define END_TABLE(name, TABLE)                                      \
+    static long end_##name(uint32_t index, struct end_state *state) \
+    {                                                               \
+        struct steer_plane plane = {0};                             \
+        struct steer_line *line = steer_line(&plane, TABLE, index); \
+        if (!line)                                                  \
+            return 1;                                               \
+        end_slot(&plane, TABLE, line, &line->slot[0], state);       \
+        if (!steer_is_v6_table(TABLE))                              \
+            end_slot(&plane, TABLE, line, &line->slot[1], state);   \
+        return 0;                                                   \
     }
 END_TABLE(sessions4, STEER_SESSIONS4)
 END_TABLE(sessions6, STEER_SESSIONS6)
@@ -114,7 +114,8 @@ END_TABLE(handshakes6, STEER_HANDSHAKES6)
 END_TABLE(chances4, STEER_CHANCES4)
 END_TABLE(chances6, STEER_CHANCES6)
 
-#define END(name, TABLE) bpf_loop(steer_lines(TABLE, steer_config(NULL)->table[TABLE]), end_##name, &state, 0);
+#define END(name, TABLE) \
+    bpf_loop(steer_lines(TABLE, steer_config(NULL)->table[TABLE]), end_##name, &state, 0);
 
 SEC("syscall")
 int end_sessions(struct plane_end *arg)

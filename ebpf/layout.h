@@ -22,8 +22,8 @@ struct plane_port {
 struct plane_settings {
     uint32_t layout;
     uint32_t ports_count;
-    uint32_t uplink; /* ifindex, when there is exactly one; else 0 and the kernel's bridge decides */
-    uint32_t resets; /* not 0: somebody in `resets` must still be told */
+    uint32_t uplink;   /* ifindex, when there is exactly one; else 0 and the kernel's bridge decides */
+    uint32_t resets;   /* not 0: somebody in `resets` must still be told */
     uint32_t stations; /* not 0: unmanaged stations were learnt behind VM ports */
     uint32_t ticks_per_second;
     struct plane_port ports[PLANE_PORTS_MAX];

@@ -10,13 +10,13 @@
 #include "ebpf/layout.h"
 
 // Arrays and not hashes: the lookup is inlined, a session costs one cache line (ARCHITECTURE.md).
-#define LINE_TABLE(name)                      \
-    struct {                                  \
-        __uint(type, BPF_MAP_TYPE_ARRAY);     \
-        __uint(map_flags, BPF_F_MMAPABLE);    \
-        __uint(max_entries, 1);               \
-        __type(key, uint32_t);                \
-        __type(value, struct steer_line);     \
+#define LINE_TABLE(name)                   \
+    struct {                               \
+        __uint(type, BPF_MAP_TYPE_ARRAY);  \
+        __uint(map_flags, BPF_F_MMAPABLE); \
+        __uint(max_entries, 1);            \
+        __type(key, uint32_t);             \
+        __type(value, struct steer_line);  \
     } name SEC(".maps")
 
 LINE_TABLE(sessions4);
@@ -121,8 +121,7 @@ STEER_INLINE struct plane_settings *plane_settings(void)
     return bpf_map_lookup_elem(&settings, &zero);
 }
 
-STEER_INLINE struct steer_line *steer_line(struct steer_plane *plane, enum steer_table table,
-                                           uint32_t index)
+STEER_INLINE struct steer_line *steer_line(struct steer_plane *plane, enum steer_table table, uint32_t index)
 {
     switch (table) {
     case STEER_SESSIONS4:

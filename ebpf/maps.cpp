@@ -1,15 +1,15 @@
 #include "ebpf/maps.hpp"
 
-#include <bpf/bpf.h>
+#include <cerrno>
+#include <filesystem>
 #include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/vfs.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <filesystem>
 #include <utility>
+
+#include <bpf/bpf.h>
 
 namespace godwit::ebpf {
 
@@ -43,7 +43,8 @@ Mapping::~Mapping() {
     if (data_) munmap(data_, (bytes_ + page - 1) / page * page);
 }
 
-Result<void> run_program(int program_fd, void* argument, std::size_t bytes, const std::string& name) {
+Result<void> run_program(int program_fd, void* argument, std::size_t bytes,
+                         const std::string& name) {
     bpf_test_run_opts options{};
     options.sz = sizeof(options);
     options.ctx_in = argument;
@@ -55,7 +56,7 @@ Result<void> run_program(int program_fd, void* argument, std::size_t bytes, cons
 
 Result<void> prepare_bpffs(const std::string& directory) {
     const std::string root = "/sys/fs/bpf";
-    struct statfs kind {};
+    struct statfs kind{};
     if (directory.starts_with(root + "/") && statfs(root.c_str(), &kind) == 0 &&
         kind.f_type != BPF_FS_MAGIC && mount("bpf", root.c_str(), "bpf", 0, nullptr) != 0)
         return fail_errno(Fault::Rejected, "mount a BPF file system on " + root);
@@ -63,9 +64,10 @@ Result<void> prepare_bpffs(const std::string& directory) {
     std::filesystem::create_directories(directory, error);
     if (error) return fail(Fault::Rejected, "bpffs " + directory, error.message());
     if (statfs(directory.c_str(), &kind) != 0 || kind.f_type != BPF_FS_MAGIC)
-        return fail(Fault::Rejected, "bpffs " + directory,
-                    "is not in a BPF file system; use a folder below /sys/fs/bpf (inside `ip netns exec` "
-                    "that one is hidden, use `nsenter --net=...`)");
+        return fail(
+            Fault::Rejected, "bpffs " + directory,
+            "is not in a BPF file system; use a folder below /sys/fs/bpf (inside `ip netns exec` "
+            "that one is hidden, use `nsenter --net=...`)");
     return {};
 }
 

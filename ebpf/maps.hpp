@@ -1,14 +1,14 @@
 // Descriptors, mappings and system calls of BPF with an owner.
 #pragma once
 
-#include <bpf/libbpf.h>
+#include "lib/error.hpp"
 
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 
-#include "lib/error.hpp"
+#include <bpf/libbpf.h>
 
 namespace godwit::ebpf {
 
@@ -56,7 +56,8 @@ struct RingCloser {
 using Ring = std::unique_ptr<ring_buffer, RingCloser>;
 
 // Runs a SEC("syscall") program with `argument` in and out.
-Result<void> run_program(int program_fd, void* argument, std::size_t bytes, const std::string& name);
+Result<void> run_program(int program_fd, void* argument, std::size_t bytes,
+                         const std::string& name);
 
 // `directory` exists below a mounted BPF file system; mounts one on /sys/fs/bpf when none is there.
 Result<void> prepare_bpffs(const std::string& directory);

@@ -1,20 +1,21 @@
 // Loading or adopting: object, tables, settings, ports, in this order; packets meet the new programs only
 // when everything they look into is there.
-#include <bpf/bpf.h>
-#include <net/if.h>
-#include <sys/random.h>
-#include <sys/resource.h>
-#include <unistd.h>
+#include "lib/log.hpp"
+
+#include "ebpf/attach.hpp"
+#include "ebpf/state.hpp"
 
 #include <algorithm>
 #include <bit>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <net/if.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
-#include "lib/log.hpp"
-#include "ebpf/attach.hpp"
-#include "ebpf/state.hpp"
+#include <bpf/bpf.h>
 
 extern "C" {
 extern const unsigned char godwit_steer_object[];
@@ -28,10 +29,10 @@ constexpr const char* kTableNames[STEER_TABLES] = {"sessions4",   "sessions6", "
                                                    "handshakes6", "chances4",  "chances6"};
 // All but tx_ports: the kernel adds a flag to device maps, so libbpf finds that the pinned one differs. It
 // is filled anew from the configuration anyway.
-constexpr const char* kPinned[] = {"sessions4", "sessions6", "handshakes4", "handshakes6", "chances4",
-                                   "chances6",  "vms",       "settings",    "hosted4",     "hosted6",
-                                   "identities", "reasons",  "backends",    "drained",     "resets",
-                                   "stations"};
+constexpr const char* kPinned[] = {"sessions4", "sessions6", "handshakes4", "handshakes6",
+                                   "chances4",  "chances6",  "vms",         "settings",
+                                   "hosted4",   "hosted6",   "identities",  "reasons",
+                                   "backends",  "drained",   "resets",      "stations"};
 
 int quiet(enum libbpf_print_level level, const char* format, va_list arguments) {
     if (level == LIBBPF_DEBUG || !log::is_on(log::Level::debug)) return 0;
@@ -48,8 +49,10 @@ steer_config fresh_config(const dataplane::TableSizes& sizes) {
     steer_config config{};
     config.table[STEER_SESSIONS4] = geometry(sizes.sessions_v4);
     config.table[STEER_SESSIONS6] = geometry(sizes.sessions_v6 * 2);
-    for (const auto table : {STEER_HANDSHAKES4, STEER_HANDSHAKES6, STEER_CHANCES4, STEER_CHANCES6}) {
-        const std::uint32_t entries = table < STEER_CHANCES4 ? sizes.handshakes : sizes.handshakes / 4;
+    for (const auto table :
+         {STEER_HANDSHAKES4, STEER_HANDSHAKES6, STEER_CHANCES4, STEER_CHANCES6}) {
+        const std::uint32_t entries =
+            table < STEER_CHANCES4 ? sizes.handshakes : sizes.handshakes / 4;
         config.table[table] = geometry(steer_is_v6_table(table) ? entries : entries / 2);
         config.table[table].overflow_mask = 0;
     }
@@ -87,14 +90,17 @@ Result<bool> read_settings(const std::string& directory, plane_settings& setting
     return true;
 }
 
-Result<std::vector<dataplane::PortState>> find_ports(const std::vector<dataplane::PortSetup>& wanted) {
+Result<std::vector<dataplane::PortState>> find_ports(
+    const std::vector<dataplane::PortSetup>& wanted) {
     std::vector<dataplane::PortState> ports;
     if (wanted.size() > PLANE_PORTS_MAX)
-        return fail(Fault::Rejected, "ports", "at most " + std::to_string(PLANE_PORTS_MAX) + " are supported");
+        return fail(Fault::Rejected, "ports",
+                    "at most " + std::to_string(PLANE_PORTS_MAX) + " are supported");
     for (const dataplane::PortSetup& port : wanted) {
         const unsigned ifindex = if_nametoindex(port.interface.c_str());
         if (ifindex == 0)
-            return fail_errno(Fault::Rejected, "port " + port.name + ": interface " + port.interface);
+            return fail_errno(Fault::Rejected,
+                              "port " + port.name + ": interface " + port.interface);
         ports.push_back({port.name, port.interface, port.role, ifindex, false, "", 0, 0});
     }
     return ports;
@@ -118,13 +124,15 @@ Result<Object> load(const std::string& directory, const steer_config& config) {
     bpf_map* fixed = bpf_object__find_map_by_name(object.get(), "godwit.rodata");
     if (!fixed) fixed = bpf_object__find_map_by_name(object.get(), ".rodata");
     if (!fixed || bpf_map__set_initial_value(fixed, &config, sizeof(config)) != 0)
-        return fail(Fault::Corrupt, "open the BPF object", "its constants are not those of this build");
+        return fail(Fault::Corrupt, "open the BPF object",
+                    "its constants are not those of this build");
     for (const char* name : kPinned) {
         const std::string pin = directory + "/maps/" + name;
         bpf_map__set_pin_path(bpf_object__find_map_by_name(object.get(), name), pin.c_str());
     }
     if (bpf_object__load(object.get()) != 0)
-        return fail_errno(Fault::Rejected, "load the eBPF plane (log level debug shows the verifier)");
+        return fail_errno(Fault::Rejected,
+                          "load the eBPF plane (log level debug shows the verifier)");
     return object;
 }
 
@@ -136,8 +144,7 @@ Result<std::uint32_t> measure_hz(int program) {
     Result<void> ran = run_program(program, &first, sizeof(first), "read_tick");
     if (!ran) return std::unexpected(std::move(ran).error());
     const auto after = [&](std::uint64_t from) {
-        do
-            ran = run_program(program, &tick, sizeof(tick), "read_tick");
+        do ran = run_program(program, &tick, sizeof(tick), "read_tick");
         while (ran && tick == from);
         return now();
     };
@@ -146,7 +153,8 @@ Result<std::uint32_t> measure_hz(int program) {
     auto end = begin;
     while (ran && tick - begin_tick < kTicks) end = after(tick);
     if (!ran) return std::unexpected(std::move(ran).error());
-    const double hz = static_cast<double>(tick - begin_tick) / std::chrono::duration<double>(end - begin).count();
+    const double hz =
+        static_cast<double>(tick - begin_tick) / std::chrono::duration<double>(end - begin).count();
     std::uint32_t best = 100;
     for (std::uint32_t known : {100u, 250u, 300u, 1000u})
         if (std::abs(std::log(hz / known)) < std::abs(std::log(hz / best))) best = known;
@@ -174,7 +182,8 @@ void fill_settings(plane_settings& set, const std::vector<dataplane::PortState>&
     std::uint32_t uplinks = 0, count = 0;
     for (const dataplane::PortState& port : ports) {
         const bool uplink = port.role == dataplane::PortRole::uplink;
-        set.ports[count++] = {port.ifindex, static_cast<std::uint32_t>(uplink ? PLANE_UPLINK : PLANE_VM_PORT)};
+        set.ports[count++] = {port.ifindex,
+                              static_cast<std::uint32_t>(uplink ? PLANE_UPLINK : PLANE_VM_PORT)};
         if (uplink && ++uplinks == 1) set.uplink = port.ifindex;
     }
     if (uplinks != 1) set.uplink = 0;
@@ -229,10 +238,12 @@ Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& op
 
     Result<void> mapped = map_tables(state->object.get(), config, state->tables);
     if (!mapped) return std::unexpected(std::move(mapped).error());
-    Result<Mapping> vms = Mapping::of(state->map_fd("vms"), STEER_VMS_MAX * sizeof(vm_record), "vms");
+    Result<Mapping> vms =
+        Mapping::of(state->map_fd("vms"), STEER_VMS_MAX * sizeof(vm_record), "vms");
     if (!vms) return std::unexpected(std::move(vms).error());
     state->vms = std::move(*vms);
-    Result<Mapping> settings = Mapping::of(state->map_fd("settings"), sizeof(plane_settings), "settings");
+    Result<Mapping> settings =
+        Mapping::of(state->map_fd("settings"), sizeof(plane_settings), "settings");
     if (!settings) return std::unexpected(std::move(settings).error());
     state->settings = std::move(*settings);
     Result<std::uint32_t> hz = measure_hz(state->programs["read_tick"]);
@@ -245,7 +256,8 @@ Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& op
     fill_settings(set, state->ports);
     set.layout = GODWIT_LAYOUT;
     state->cpus = libbpf_num_possible_cpus();
-    state->ring.reset(ring_buffer__new(state->map_fd("drained"), note_drained, &state->drained, nullptr));
+    state->ring.reset(
+        ring_buffer__new(state->map_fd("drained"), note_drained, &state->drained, nullptr));
     if (!state->ring) return fail_errno(Fault::Retry, "read the ring buffer of events");
 
     std::unique_ptr<EbpfPlane> plane(new EbpfPlane(std::move(state)));
@@ -265,8 +277,10 @@ Result<void> EbpfPlane::attach_ports() {
     for (dataplane::PortState& port : state_->ports) {
         const bool uplink = port.role == dataplane::PortRole::uplink;
         const char* tc = uplink ? "uplink_slow" : "vm_port";
-        Result<std::string> how = attach_tc(program_fd(tc), port.ifindex, links + port.interface + "-tc");
-        if (how && uplink) how = attach_xdp(program_fd("uplink"), port.ifindex, links + port.interface + "-xdp");
+        Result<std::string> how =
+            attach_tc(program_fd(tc), port.ifindex, links + port.interface + "-tc");
+        if (how && uplink)
+            how = attach_xdp(program_fd("uplink"), port.ifindex, links + port.interface + "-xdp");
         if (!how) return std::unexpected(std::move(how).error().within("port " + port.name));
         port.program = *how;
     }

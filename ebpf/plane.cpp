@@ -1,6 +1,10 @@
 #include "ebpf/plane.hpp"
 
-#include <bpf/bpf.h>
+#include "ebpf/attach.hpp"
+#include "ebpf/state.hpp"
+
+#include <cstring>
+#include <filesystem>
 #include <ifaddrs.h>
 #include <linux/if_link.h>
 #include <linux/membarrier.h>
@@ -9,11 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cstring>
-#include <filesystem>
-
-#include "ebpf/attach.hpp"
-#include "ebpf/state.hpp"
+#include <bpf/bpf.h>
 
 namespace godwit::ebpf {
 
@@ -24,14 +24,24 @@ using dataplane::VmSetup;
 EbpfPlane::EbpfPlane(std::unique_ptr<State> state) : state_(std::move(state)) {}
 EbpfPlane::~EbpfPlane() = default;
 
-bool EbpfPlane::adopted() const { return state_->adopted; }
-vm_record& EbpfPlane::record(std::uint16_t vm) { return state_->vms.as<vm_record>()[vm]; }
+bool EbpfPlane::adopted() const {
+    return state_->adopted;
+}
+vm_record& EbpfPlane::record(std::uint16_t vm) {
+    return state_->vms.as<vm_record>()[vm];
+}
 std::span<steer_line> EbpfPlane::lines(steer_table table) {
     return state_->tables[table].as<steer_line>();
 }
-const steer_config& EbpfPlane::config() { return state_->set().steer; }
-std::uint32_t EbpfPlane::ticks_per_second() const { return state_->set().ticks_per_second; }
-int EbpfPlane::events_fd() { return ring_buffer__epoll_fd(state_->ring.get()); }
+const steer_config& EbpfPlane::config() {
+    return state_->set().steer;
+}
+std::uint32_t EbpfPlane::ticks_per_second() const {
+    return state_->set().ticks_per_second;
+}
+int EbpfPlane::events_fd() {
+    return ring_buffer__epoll_fd(state_->ring.get());
+}
 int EbpfPlane::program_fd(const std::string& name) const {
     auto found = state_->programs.find(name);
     return found == state_->programs.end() ? -1 : found->second;
@@ -105,9 +115,11 @@ void EbpfPlane::poll_events(const std::function<void(const Drained&)>& on_draine
     state_->drained.clear();
 }
 
-Result<dataplane::Plane::ResetCount> EbpfPlane::end_sessions(std::uint16_t vm, std::uint32_t slot, Tell tell) {
+Result<dataplane::Plane::ResetCount> EbpfPlane::end_sessions(std::uint16_t vm, std::uint32_t slot,
+                                                             Tell tell) {
     plane_end argument{vm, slot, tell == Tell::peers ? 1u : 0u, 0, 0};
-    Result<void> ran = run_program(program_fd("end_sessions"), &argument, sizeof(argument), "end_sessions");
+    Result<void> ran =
+        run_program(program_fd("end_sessions"), &argument, sizeof(argument), "end_sessions");
     if (!ran) return std::unexpected(std::move(ran).error());
     return ResetCount{argument.reset, argument.dropped};
 }

@@ -5,19 +5,20 @@
 // layout, and puts its own programs in place of the running ones without a gap.
 #pragma once
 
+#include "lib/error.hpp"
+
+#include "dataplane/plane.hpp"
+
 #include <memory>
 #include <string>
 #include <vector>
-
-#include "lib/error.hpp"
-#include "dataplane/plane.hpp"
 
 namespace godwit::ebpf {
 
 struct PlaneOptions {
     std::string bpffs;  // below /sys/fs/bpf
     std::vector<dataplane::PortSetup> ports;
-    dataplane::TableSizes sizes;     // for new tables; adopted ones keep theirs
+    dataplane::TableSizes sizes;  // for new tables; adopted ones keep theirs
     steer_timeouts timeouts_s = STEER_TIMEOUTS_DEFAULT_S;  // in seconds
 };
 

@@ -1,15 +1,15 @@
 // What an EbpfPlane holds; private to this folder.
 #pragma once
 
-#include <array>
-#include <map>
-#include <string>
-#include <vector>
-
 #include "dataplane/plane.hpp"
 #include "ebpf/layout.h"
 #include "ebpf/maps.hpp"
 #include "ebpf/plane.hpp"
+
+#include <array>
+#include <map>
+#include <string>
+#include <vector>
 
 namespace godwit::ebpf {
 
@@ -27,7 +27,9 @@ struct EbpfPlane::State {
     int cpus = 1;
 
     plane_settings& set() const { return settings.as<plane_settings>()[0]; }
-    int map_fd(const char* name) const { return bpf_object__find_map_fd_by_name(object.get(), name); }
+    int map_fd(const char* name) const {
+        return bpf_object__find_map_fd_by_name(object.get(), name);
+    }
 };
 
 }  // namespace godwit::ebpf

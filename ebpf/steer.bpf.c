@@ -210,8 +210,8 @@ STEER_INLINE int flood(struct __sk_buff *skb, const struct plane_settings *set, 
 }
 
 // Out of the port where the destination was seen, else out of the one uplink.
-STEER_INLINE int leave(struct __sk_buff *skb, const struct plane_settings *set,
-                       const struct steer_packet *p, const struct vm_record *vm)
+STEER_INLINE int leave(struct __sk_buff *skb, const struct plane_settings *set, const struct steer_packet *p,
+                       const struct vm_record *vm)
 {
     if (p->destination_mac[0] & 1)
         return flood(skb, set, vm);
@@ -286,8 +286,7 @@ int vm_port(struct __sk_buff *skb)
         copy_to_backends(skb, out.vm);
         return TC_ACT_SHOT;
     case STEER_ANSWER:
-        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm)
-                                                        : answer_arp(skb, out.vm);
+        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm) : answer_arp(skb, out.vm);
     default:
         count_from(&plane, &p, &out);
         return TC_ACT_SHOT;

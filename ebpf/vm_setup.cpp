@@ -1,11 +1,11 @@
 // A VM's identities and hosted addresses in the lookup maps, made equal to what is wanted.
-#include <bpf/bpf.h>
+#include "ebpf/state.hpp"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 
-#include "ebpf/state.hpp"
+#include <bpf/bpf.h>
 
 namespace godwit::ebpf {
 namespace {
@@ -22,7 +22,8 @@ Result<void> remove_others(int map, std::uint16_t vm, Keep keep, const std::stri
     const Key* from = nullptr;
     while (bpf_map_get_next_key(map, from, &next) == 0) {
         Value value{};
-        if (bpf_map_lookup_elem(map, &next, &value) == 0 && value.vm == vm && !keep(next)) gone.push_back(next);
+        if (bpf_map_lookup_elem(map, &next, &value) == 0 && value.vm == vm && !keep(next))
+            gone.push_back(next);
         key = next;
         from = &key;
     }
@@ -52,26 +53,33 @@ steer_address_key_v6 key_v6(const HostedAddress& address) {
     return key;
 }
 
-bool same_bytes(const auto& a, const auto& b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
+bool same_bytes(const auto& a, const auto& b) {
+    return std::memcmp(&a, &b, sizeof(a)) == 0;
+}
 
-Result<void> add_entries(std::uint16_t vm, const VmSetup& setup, int identities, int hosted4, int hosted6) {
+Result<void> add_entries(std::uint16_t vm, const VmSetup& setup, int identities, int hosted4,
+                         int hosted6) {
     for (std::uint8_t slot = 0; slot < STEER_SLOTS; ++slot) {
         if (setup.backends[slot].ifindex == 0) continue;
         const steer_identity identity{vm, slot, 0};
-        Result<void> added = put(identities, identity_key(setup.backends[slot]), identity, "identities");
+        Result<void> added =
+            put(identities, identity_key(setup.backends[slot]), identity, "identities");
         if (!added) return added;
     }
     std::uint16_t index = 0;
     for (const HostedAddress& address : setup.addresses) {
-        const steer_address value{vm, static_cast<std::uint16_t>(vm * STEER_ADDRESSES_PER_VM + index++)};
-        Result<void> added = address.family == 4 ? put(hosted4, address.words_be[0], value, "hosted4")
-                                                 : put(hosted6, key_v6(address), value, "hosted6");
+        const steer_address value{
+            vm, static_cast<std::uint16_t>(vm * STEER_ADDRESSES_PER_VM + index++)};
+        Result<void> added = address.family == 4
+                                 ? put(hosted4, address.words_be[0], value, "hosted4")
+                                 : put(hosted6, key_v6(address), value, "hosted6");
         if (!added) return added;
     }
     return {};
 }
 
-Result<void> remove_stale(std::uint16_t vm, const VmSetup& setup, int identities, int hosted4, int hosted6) {
+Result<void> remove_stale(std::uint16_t vm, const VmSetup& setup, int identities, int hosted4,
+                          int hosted6) {
     Result<void> removed = remove_others<steer_identity_key, steer_identity>(
         identities, vm,
         [&](const steer_identity_key& key) {
@@ -123,8 +131,8 @@ Result<void> EbpfPlane::set_vm(std::uint16_t vm, const VmSetup& setup) {
 Result<void> EbpfPlane::clear_vm(std::uint16_t vm) {
     vm_record& gone = record(vm);
     __atomic_store_n(&gone.steer, 0, __ATOMIC_SEQ_CST);
-    Result<void> removed = remove_stale(vm, {}, state_->map_fd("identities"), state_->map_fd("hosted4"),
-                                        state_->map_fd("hosted6"));
+    Result<void> removed = remove_stale(vm, {}, state_->map_fd("identities"),
+                                        state_->map_fd("hosted4"), state_->map_fd("hosted6"));
     if (!removed) return removed;
     Result<void> quiet = grace_period();  // who still pins has read the word before
     if (!quiet) return quiet;

@@ -1,11 +1,12 @@
 // Where time comes from, so that a test can hold it still: tests/fakes/manual_clock.hpp.
 #pragma once
 
+#include <chrono>
+
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <chrono>
 
 namespace godwit {
 

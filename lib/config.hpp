@@ -3,13 +3,13 @@
 // reported at once as file:line:column with the fix.
 #pragma once
 
+#include "lib/json.hpp"
+
 #include <functional>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include "lib/json.hpp"
 
 namespace godwit::config {
 

@@ -9,11 +9,12 @@
 //         daemon::notify_ready();
 #pragma once
 
-#include <boost/asio/awaitable.hpp>
+#include "lib/error.hpp"
+
 #include <expected>
 #include <string>
 
-#include "lib/error.hpp"
+#include <boost/asio/awaitable.hpp>
 
 namespace godwit::daemon {
 

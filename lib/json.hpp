@@ -11,9 +11,8 @@
 // is left out when writing; null reads as empty.
 #pragma once
 
-#include <boost/describe.hpp>
-#include <boost/json.hpp>
-#include <boost/mp11.hpp>
+#include "lib/error.hpp"
+
 #include <charconv>
 #include <concepts>
 #include <cstdint>
@@ -25,7 +24,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "lib/error.hpp"
+#include <boost/describe.hpp>
+#include <boost/json.hpp>
+#include <boost/mp11.hpp>
 
 namespace godwit::json {
 
@@ -46,8 +47,8 @@ struct ReadContext {
 
 // "needs_attention" -> "needs-attention", and back; also used for enum names in texts.
 std::string dashed(std::string_view name);
-std::string pointer_token(std::string_view key);        // RFC 6901 escapes
-std::string_view kind_name(const bj::value& value);      // "a string", "a list", ...
+std::string pointer_token(std::string_view key);     // RFC 6901 escapes
+std::string_view kind_name(const bj::value& value);  // "a string", "a list", ...
 std::string nearest_name(std::string_view wanted, const std::vector<std::string_view>& known);
 void complain_unknown_key(ReadContext& context, std::string_view key,
                           const std::vector<std::string_view>& known);
@@ -150,8 +151,8 @@ void read_enum(const bj::value& from, T& to, ReadContext& context) {
 template <typename T>
 std::vector<std::string_view> member_names() {
     std::vector<std::string_view> names;
-    using Members = boost::describe::describe_members<
-        T, boost::describe::mod_any_access | boost::describe::mod_inherited>;
+    using Members = boost::describe::describe_members<T, boost::describe::mod_any_access |
+                                                             boost::describe::mod_inherited>;
     boost::mp11::mp_for_each<Members>([&](auto member) { names.emplace_back(member.name); });
     return names;
 }
@@ -172,8 +173,8 @@ void read_struct(const bj::value& from, T& to, ReadContext& context) {
         return;
     }
     const bj::object& object = from.get_object();
-    using Members = boost::describe::describe_members<
-        T, boost::describe::mod_any_access | boost::describe::mod_inherited>;
+    using Members = boost::describe::describe_members<T, boost::describe::mod_any_access |
+                                                             boost::describe::mod_inherited>;
     const std::vector<std::string_view> names = member_names<T>();
     for (const auto& pair : object) {
         bool known = false;
@@ -212,7 +213,8 @@ void read(const bj::value& from, T& to, ReadContext& context) {
         if (from.is_string())
             to = std::string(from.get_string());
         else
-            context.complain("is " + std::string(kind_name(from)) + ", expected a string (quote it)");
+            context.complain("is " + std::string(kind_name(from)) +
+                             ", expected a string (quote it)");
     } else if constexpr (detail::IsOptional<T>::value) {
         if (from.is_null()) {
             to.reset();
@@ -292,8 +294,8 @@ bj::value to_json(const T& from) {
     } else {
         static_assert(DescribedStruct<T>, "describe the type with BOOST_DESCRIBE_STRUCT");
         bj::object object;
-        using Members = boost::describe::describe_members<
-            T, boost::describe::mod_any_access | boost::describe::mod_inherited>;
+        using Members = boost::describe::describe_members<T, boost::describe::mod_any_access |
+                                                                 boost::describe::mod_inherited>;
         boost::mp11::mp_for_each<Members>([&](auto member) {
             using Member = std::remove_cvref_t<decltype(from.*member.pointer)>;
             if constexpr (detail::IsOptional<Member>::value) {

@@ -3,10 +3,10 @@
 // and after them.
 #pragma once
 
+#include "lib/error.hpp"
+
 #include <string>
 #include <string_view>
-
-#include "lib/error.hpp"
 
 namespace godwit::log {
 
@@ -22,11 +22,17 @@ bool is_on(Level level);
 // "\n    " so that every line without a time belongs to the one above.
 void write(Level level, std::string_view part, std::string_view text);
 
-inline void debug(std::string_view part, std::string_view text) { write(Level::debug, part, text); }
-inline void info(std::string_view part, std::string_view text) { write(Level::info, part, text); }
+inline void debug(std::string_view part, std::string_view text) {
+    write(Level::debug, part, text);
+}
+inline void info(std::string_view part, std::string_view text) {
+    write(Level::info, part, text);
+}
 inline void warning(std::string_view part, std::string_view text) {
     write(Level::warning, part, text);
 }
-inline void error(std::string_view part, std::string_view text) { write(Level::error, part, text); }
+inline void error(std::string_view part, std::string_view text) {
+    write(Level::error, part, text);
+}
 
 }  // namespace godwit::log

@@ -2,10 +2,10 @@
 // differ.
 #pragma once
 
+#include "lib/error.hpp"
+
 #include <string>
 #include <string_view>
-
-#include "lib/error.hpp"
 
 namespace godwit {
 

@@ -3,9 +3,9 @@
 // co_await expression.
 #pragma once
 
-#include <boost/asio/awaitable.hpp>
-
 #include "lib/error.hpp"
+
+#include <boost/asio/awaitable.hpp>
 
 namespace godwit {
 

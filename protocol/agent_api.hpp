@@ -27,14 +27,15 @@
 // wrong-state 409 (names the state and what would be legal), qemu-failed 502, peer-unreachable 502.
 #pragma once
 
-#include <boost/describe.hpp>
+#include "protocol/fencing.hpp"
+
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "protocol/fencing.hpp"
+#include <boost/describe.hpp>
 
 namespace godwit::protocol {
 
@@ -42,14 +43,14 @@ enum class VmState { unknown, defined, starting, running, paused, incoming, stop
 BOOST_DESCRIBE_ENUM(VmState, unknown, defined, starting, running, paused, incoming, stopped)
 
 struct DiskSpec {
-    std::string base;            // read-only image; each side gets its own overlay
+    std::string base;  // read-only image; each side gets its own overlay
     static constexpr std::string_view kRequired[] = {"base"};
 };
 BOOST_DESCRIBE_STRUCT(DiskSpec, (), (base))
 
 struct RegionSpec {
-    std::string name;            // "sessions"
-    std::uint32_t size_mib = 16; // whole file, 2 MiB label area included
+    std::string name;             // "sessions"
+    std::uint32_t size_mib = 16;  // whole file, 2 MiB label area included
     static constexpr std::string_view kRequired[] = {"name"};
 };
 BOOST_DESCRIBE_STRUCT(RegionSpec, (), (name, size_mib))
@@ -61,27 +62,27 @@ struct VmSpec {
     std::string cpu = "max";
     std::uint32_t vcpus = 1;
     std::uint32_t memory_mib = 256;
-    std::string kernel, initrd, append;   // direct boot; or disks
+    std::string kernel, initrd, append;  // direct boot; or disks
     std::vector<DiskSpec> disks;
     std::string mac;
-    std::vector<std::string> addresses;   // hosted IPs the guest configures
+    std::vector<std::string> addresses;  // hosted IPs the guest configures
     std::vector<RegionSpec> regions;
-    bool guest_agent = true;              // qemu-ga on virtio-serial
+    bool guest_agent = true;  // qemu-ga on virtio-serial
     static constexpr std::string_view kRequired[] = {"id", "mac", "addresses"};
 };
 BOOST_DESCRIBE_STRUCT(VmSpec, (),
-                      (id, machine, cpu, vcpus, memory_mib, kernel, initrd, append, disks, mac, addresses,
-                       regions, guest_agent))
+                      (id, machine, cpu, vcpus, memory_mib, kernel, initrd, append, disks, mac,
+                       addresses, regions, guest_agent))
 
 struct AgentVm {
     std::string vm;
     VmState state = VmState::unknown;
     std::optional<std::string> owner_job;  // objects made for a job, until adopted
     std::optional<VmSpec> spec;
-    std::optional<std::string> role;       // "source", "clone", "sole"
+    std::optional<std::string> role;  // "source", "clone", "sole"
     std::int64_t pid = 0;
     bool link_up = false;
-    std::string detail;                    // last error or what it is doing, for people
+    std::string detail;  // last error or what it is doing, for people
 };
 BOOST_DESCRIBE_STRUCT(AgentVm, (), (vm, state, owner_job, spec, role, pid, link_up, detail))
 
@@ -89,7 +90,8 @@ struct HostStatus {
     std::string host, version, qemu_version, accelerator;  // "tcg" or "kvm"
     std::uint64_t token = 0;
     std::uint64_t memory_total_bytes = 0, memory_available_bytes = 0;  // after reservations
-    std::string transfer_address;  // where this agent takes memory from other agents, "10.9.0.2:7010"
+    // where this agent takes memory from other agents, "10.9.0.2:7010"
+    std::string transfer_address;
     std::vector<AgentVm> vms;
 };
 BOOST_DESCRIBE_STRUCT(HostStatus, (),
@@ -125,15 +127,15 @@ BOOST_DESCRIBE_STRUCT(CopyRequest, (), (command, method, destination))
 struct CopyStatus {
     std::string job;
     OperationState state = OperationState::running;
-    std::string stage;                 // "base", "fork", "diff", "devstate", "loaded"
-    std::uint64_t bytes_total = 0;     // resident bytes to copy
+    std::string stage;              // "base", "fork", "diff", "devstate", "loaded"
+    std::uint64_t bytes_total = 0;  // resident bytes to copy
     std::uint64_t bytes_copied = 0;
     std::uint64_t bytes_compared = 0;  // at the fork instant
     std::uint64_t bytes_diff = 0;      // sent after the fork instant
     std::uint64_t bytes_on_wire = 0;
-    double pause_ms = 0;               // of the source, at the fork instant
+    double pause_ms = 0;  // of the source, at the fork instant
     double duration_ms = 0;
-    std::string root;                  // root hash both sides agree on, hex
+    std::string root;  // root hash both sides agree on, hex
     std::string error;
 };
 BOOST_DESCRIBE_STRUCT(CopyStatus, (),
@@ -147,24 +149,26 @@ struct ActivationRequest {
 };
 BOOST_DESCRIBE_STRUCT(ActivationRequest, (), (command, role))
 
-struct AddressList { std::vector<std::string> addresses; };
+struct AddressList {
+    std::vector<std::string> addresses;
+};
 BOOST_DESCRIBE_STRUCT(AddressList, (), (addresses))
 
 struct SocketTable {
-    std::uint64_t tcp_established = 0;   // on the hosted addresses
-    std::vector<std::string> peers;      // "10.0.0.9:4000" of each
+    std::uint64_t tcp_established = 0;  // on the hosted addresses
+    std::vector<std::string> peers;     // "10.0.0.9:4000" of each
 };
 BOOST_DESCRIBE_STRUCT(SocketTable, (), (tcp_established, peers))
 
 struct QuiesceRequest {
     Command command;
-    std::uint32_t window_ms = 500;       // unchanged for this long is quiet
+    std::uint32_t window_ms = 500;  // unchanged for this long is quiet
     static constexpr std::string_view kRequired[] = {"command"};
 };
 BOOST_DESCRIBE_STRUCT(QuiesceRequest, (), (command, window_ms))
 struct QuiesceStatus {
-    bool quiet = false;                  // two looks in a row, window_ms apart, found no change
-    std::uint64_t lines_changed = 0;     // 64-byte lines, between the last two looks
+    bool quiet = false;               // two looks in a row, window_ms apart, found no change
+    std::uint64_t lines_changed = 0;  // 64-byte lines, between the last two looks
 };
 BOOST_DESCRIBE_STRUCT(QuiesceStatus, (), (quiet, lines_changed))
 
@@ -173,32 +177,34 @@ BOOST_DESCRIBE_ENUM(OnConflict, fail, source_wins, destination_wins)
 
 struct MergeRequest {
     Command command;
-    std::string destination;             // transfer_address
+    std::string destination;                    // transfer_address
     OnConflict on_conflict = OnConflict::fail;  // for slots whose own rule is `fail`
     static constexpr std::string_view kRequired[] = {"command", "destination"};
 };
 BOOST_DESCRIBE_STRUCT(MergeRequest, (), (command, destination, on_conflict))
 struct Conflict {
     std::string region;
-    std::uint64_t offset = 0;            // of a 64-byte line
-    std::string slot;                    // name or number of the slot it lies in
+    std::uint64_t offset = 0;               // of a 64-byte line
+    std::string slot;                       // name or number of the slot it lies in
     std::string base, source, destination;  // 128 hex digits each
 };
 BOOST_DESCRIBE_STRUCT(Conflict, (), (region, offset, slot, base, source, destination))
 struct MergeStatus {
     std::string job;
     OperationState state = OperationState::running;
-    std::uint64_t bytes_compared = 0;    // region bytes, source now against the copy
-    std::uint64_t bytes_changed = 0;     // really changed on the source, in 64-byte lines
-    std::uint64_t bytes_patched = 0;     // written on the destination
-    double pause_ms = 0;                 // of the destination
-    std::vector<Conflict> conflicts;     // state failed with any left under `fail`; nothing patched then
+    std::uint64_t bytes_compared = 0;  // region bytes, source now against the copy
+    std::uint64_t bytes_changed = 0;   // really changed on the source, in 64-byte lines
+    std::uint64_t bytes_patched = 0;   // written on the destination
+    double pause_ms = 0;               // of the destination
+    // state failed with any left under `fail`; nothing patched then
+    std::vector<Conflict> conflicts;
     std::string error;
 };
 BOOST_DESCRIBE_STRUCT(MergeStatus, (),
-                      (job, state, bytes_compared, bytes_changed, bytes_patched, pause_ms, conflicts, error))
+                      (job, state, bytes_compared, bytes_changed, bytes_patched, pause_ms,
+                       conflicts, error))
 
-enum class SourceAfter { delete_, stop, keep };   // written "delete"
+enum class SourceAfter { delete_, stop, keep };  // written "delete"
 BOOST_DESCRIBE_ENUM(SourceAfter, delete_, stop, keep)
 
 struct RetireRequest {

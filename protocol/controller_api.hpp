@@ -24,7 +24,11 @@
 //   GET    /v1/openapi.json /livez /readyz /metrics (open)
 #pragma once
 
-#include <boost/describe.hpp>
+#include "lib/json.hpp"
+
+#include "protocol/agent_api.hpp"
+#include "protocol/switch_api.hpp"
+
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -32,31 +36,34 @@
 #include <string_view>
 #include <vector>
 
-#include "lib/json.hpp"
-#include "protocol/agent_api.hpp"
-#include "protocol/switch_api.hpp"
+#include <boost/describe.hpp>
 
 namespace godwit::protocol {
 
 struct VmRegistration {
-    std::string host;                    // where it runs now
-    std::string method = "fork";         // default migration method: fork or steer
+    std::string host;             // where it runs now
+    std::string method = "fork";  // default migration method: fork or steer
     std::map<std::string, std::string> labels;
     static constexpr std::string_view kRequired[] = {"host"};
 };
 BOOST_DESCRIBE_STRUCT(VmRegistration, (), (host, method, labels))
 
 struct Vm {
-    std::string id, host, method, state;  // state "running", ..., "unknown" when the agent is silent
+    std::string id, host, method,
+        state;  // state "running", ..., "unknown" when the agent is silent
     std::vector<std::string> addresses;
     std::string mac;
     std::uint32_t memory_mib = 0;
     std::uint64_t sessions = 0;
-    std::optional<std::string> job;       // the active one
+    std::optional<std::string> job;  // the active one
     std::map<std::string, std::string> labels;
 };
-BOOST_DESCRIBE_STRUCT(Vm, (), (id, host, method, state, addresses, mac, memory_mib, sessions, job, labels))
-struct VmList { std::vector<Vm> vms; std::optional<std::string> next_page_token; };
+BOOST_DESCRIBE_STRUCT(Vm, (),
+                      (id, host, method, state, addresses, mac, memory_mib, sessions, job, labels))
+struct VmList {
+    std::vector<Vm> vms;
+    std::optional<std::string> next_page_token;
+};
 BOOST_DESCRIBE_STRUCT(VmList, (), (vms, next_page_token))
 
 struct Host {
@@ -64,12 +71,16 @@ struct Host {
     std::uint64_t memory_available_bytes = 0;
     std::string qemu_version, accelerator;
 };
-BOOST_DESCRIBE_STRUCT(Host, (), (id, agent, switch_id, port, state, memory_available_bytes, qemu_version, accelerator))
-struct HostList { std::vector<Host> hosts; };
+BOOST_DESCRIBE_STRUCT(Host, (),
+                      (id, agent, switch_id, port, state, memory_available_bytes, qemu_version,
+                       accelerator))
+struct HostList {
+    std::vector<Host> hosts;
+};
 BOOST_DESCRIBE_STRUCT(HostList, (), (hosts))
 
 struct Destination {
-    std::string host;                     // a host id
+    std::string host;  // a host id
     static constexpr std::string_view kRequired[] = {"host"};
 };
 BOOST_DESCRIBE_STRUCT(Destination, (), (host))
@@ -92,19 +103,24 @@ struct MigrateRequest {
     DrainPolicy drain;
     SourceAfter source_after = SourceAfter::delete_;
     std::map<std::string, std::string> labels;
-    bool force = false;                   // migrate in spite of untracked sessions
+    bool force = false;  // migrate in spite of untracked sessions
     bool validate_only = false;
     static constexpr std::string_view kRequired[] = {"destination"};
 };
 BOOST_DESCRIBE_STRUCT(MigrateRequest, (),
-                      (destination, steering, memory, drain, source_after, labels, force, validate_only))
+                      (destination, steering, memory, drain, source_after, labels, force,
+                       validate_only))
 
-struct SessionProgress { std::uint64_t source = 0, destination = 0; };
+struct SessionProgress {
+    std::uint64_t source = 0, destination = 0;
+};
 BOOST_DESCRIBE_STRUCT(SessionProgress, (), (source, destination))
-struct ByteProgress { std::uint64_t total = 0, copied = 0; };
+struct ByteProgress {
+    std::uint64_t total = 0, copied = 0;
+};
 BOOST_DESCRIBE_STRUCT(ByteProgress, (), (total, copied))
 struct Progress {
-    std::uint32_t percent = 0;            // never runs backwards
+    std::uint32_t percent = 0;  // never runs backwards
     std::uint32_t step = 0, steps = 0;
     SessionProgress sessions;
     ByteProgress bytes;
@@ -112,7 +128,7 @@ struct Progress {
 };
 BOOST_DESCRIBE_STRUCT(Progress, (), (percent, step, steps, sessions, bytes, eta_s))
 
-struct Problem {                          // RFC 9457
+struct Problem {  // RFC 9457
     std::string type, title, detail;
     int status = 0;
     std::vector<std::string> next_actions;  // "godwit job resume j-..." ; what a person can do now
@@ -123,7 +139,7 @@ struct MigrationResult {
     std::uint64_t sessions_at_start = 0;  // owned by the source when steering began
     std::uint64_t sessions_kept = 0;      // of those, ended on their own on the source
     std::uint64_t sessions_reset = 0;
-    std::uint64_t sessions_moved = 0;     // at the destination when the job ended
+    std::uint64_t sessions_moved = 0;  // at the destination when the job ended
     std::uint32_t longest_gap_ms = 0;
     double flip_us = 0;
     std::uint64_t bytes_copied = 0, bytes_compared = 0, bytes_patched = 0, bytes_on_wire = 0;
@@ -132,42 +148,52 @@ struct MigrationResult {
     std::map<std::string, double> phase_ms;
 };
 BOOST_DESCRIBE_STRUCT(MigrationResult, (),
-                      (sessions_at_start, sessions_kept, sessions_reset, sessions_moved, longest_gap_ms,
-                       flip_us, bytes_copied, bytes_compared, bytes_patched, bytes_on_wire, conflicts,
-                       source_pause_ms, destination_pause_ms, phase_ms))
+                      (sessions_at_start, sessions_kept, sessions_reset, sessions_moved,
+                       longest_gap_ms, flip_us, bytes_copied, bytes_compared, bytes_patched,
+                       bytes_on_wire, conflicts, source_pause_ms, destination_pause_ms, phase_ms))
 
 struct Job {
-    std::string id, kind = "migration", target;   // target: the VM
-    std::string state;   // "running", "succeeded", "failed", "cancelled", "rolling-back", "needs-attention"
-    std::string phase;   // "accepted", "preflight", ... "retiring"
+    std::string id, kind = "migration", target;  // target: the VM
+    // "running", "succeeded", "failed", "cancelled", "rolling-back", "needs-attention"
+    std::string state;
+    std::string phase;  // "accepted", "preflight", ... "retiring"
     bool done = false, may_cancel = false, committed = false;
     Progress progress;
     std::optional<Problem> error;
     std::optional<MigrationResult> result;
-    std::uint64_t epoch = 0;                       // the fencing token that last moved it
+    std::uint64_t epoch = 0;  // the fencing token that last moved it
     std::string source, destination, created_by;
     std::map<std::string, std::string> labels;
-    std::map<std::string, std::string> timestamps; // phase -> RFC 3339 UTC, with milliseconds
-    std::string detail;                            // one line for people: what it is doing or waiting for
+    std::map<std::string, std::string> timestamps;  // phase -> RFC 3339 UTC, with milliseconds
+    std::string detail;  // one line for people: what it is doing or waiting for
 };
 BOOST_DESCRIBE_STRUCT(Job, (),
-                      (id, kind, target, state, phase, done, may_cancel, committed, progress, error, result,
-                       epoch, source, destination, created_by, labels, timestamps, detail))
-struct JobList { std::vector<Job> jobs; std::optional<std::string> next_page_token; };
+                      (id, kind, target, state, phase, done, may_cancel, committed, progress, error,
+                       result, epoch, source, destination, created_by, labels, timestamps, detail))
+struct JobList {
+    std::vector<Job> jobs;
+    std::optional<std::string> next_page_token;
+};
 BOOST_DESCRIBE_STRUCT(JobList, (), (jobs, next_page_token))
 
 // Body of :resume and :retry; empty is fine. With conflicts in `patching`, a person's choice.
-struct ResumeRequest { std::optional<OnConflict> on_conflict; };
+struct ResumeRequest {
+    std::optional<OnConflict> on_conflict;
+};
 BOOST_DESCRIBE_STRUCT(ResumeRequest, (), (on_conflict))
 
-struct SwitchList { std::vector<SwitchStatus> switches; };
+struct SwitchList {
+    std::vector<SwitchStatus> switches;
+};
 BOOST_DESCRIBE_STRUCT(SwitchList, (), (switches))
-struct SteeringList { std::vector<VmSteering> vms; };
+struct SteeringList {
+    std::vector<VmSteering> vms;
+};
 BOOST_DESCRIBE_STRUCT(SteeringList, (), (vms))
 
 struct TokenRequest {
-    std::string principal;   // who gets it, "alice"
-    std::string role;        // "viewer", "operator", "netadmin", "admin"
+    std::string principal;  // who gets it, "alice"
+    std::string role;       // "viewer", "operator", "netadmin", "admin"
     static constexpr std::string_view kRequired[] = {"principal", "role"};
 };
 BOOST_DESCRIBE_STRUCT(TokenRequest, (), (principal, role))
@@ -176,7 +202,9 @@ struct Token {
     std::optional<std::string> token;  // the secret, in the answer that makes it and never again
 };
 BOOST_DESCRIBE_STRUCT(Token, (), (id, principal, role, created_at, token))
-struct TokenList { std::vector<Token> tokens; };
+struct TokenList {
+    std::vector<Token> tokens;
+};
 BOOST_DESCRIBE_STRUCT(TokenList, (), (tokens))
 
 struct AuditEntry {
@@ -184,18 +212,22 @@ struct AuditEntry {
     int status = 0;
 };
 BOOST_DESCRIBE_STRUCT(AuditEntry, (), (at, principal, role, peer, method, path, status))
-struct AuditList { std::vector<AuditEntry> entries; };
+struct AuditList {
+    std::vector<AuditEntry> entries;
+};
 BOOST_DESCRIBE_STRUCT(AuditList, (), (entries))
 
 struct StepRow {
     std::uint64_t sequence = 0;
-    std::string phase, what, at;          // what: "intent", "outcome", "retry", "compensate", ...
+    std::string phase, what, at;  // what: "intent", "outcome", "retry", "compensate", ...
     std::uint32_t attempt = 0;
     std::uint64_t token = 0;
     std::string detail;
 };
 BOOST_DESCRIBE_STRUCT(StepRow, (), (sequence, phase, what, at, attempt, token, detail))
-struct StepList { std::vector<StepRow> steps; };
+struct StepList {
+    std::vector<StepRow> steps;
+};
 BOOST_DESCRIBE_STRUCT(StepList, (), (steps))
 
 struct ControllerStatus {
@@ -203,8 +235,9 @@ struct ControllerStatus {
     std::uint64_t token = 0;
     std::uint64_t jobs_running = 0, jobs_need_attention = 0;
     std::vector<Host> hosts;
-    std::vector<SwitchStatus> switches;   // plane "unreachable" when it does not answer
+    std::vector<SwitchStatus> switches;  // plane "unreachable" when it does not answer
 };
-BOOST_DESCRIBE_STRUCT(ControllerStatus, (), (version, store, token, jobs_running, jobs_need_attention, hosts, switches))
+BOOST_DESCRIBE_STRUCT(ControllerStatus, (),
+                      (version, store, token, jobs_running, jobs_need_attention, hosts, switches))
 
 }  // namespace godwit::protocol

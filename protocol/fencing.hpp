@@ -3,10 +3,11 @@
 // is answered with its outcome, not done twice.
 #pragma once
 
-#include <boost/describe.hpp>
 #include <cstdint>
 #include <string>
 #include <string_view>
+
+#include <boost/describe.hpp>
 
 namespace godwit::protocol {
 

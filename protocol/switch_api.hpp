@@ -19,7 +19,8 @@
 // same-port (l2 needs source and destination on different ports), table-full, unknown-vm.
 #pragma once
 
-#include <boost/describe.hpp>
+#include "protocol/fencing.hpp"
+
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -27,7 +28,7 @@
 #include <string_view>
 #include <vector>
 
-#include "protocol/fencing.hpp"
+#include <boost/describe.hpp>
 
 namespace godwit::protocol {
 
@@ -55,10 +56,10 @@ BOOST_DESCRIBE_STRUCT(Steering, (), (command, addresses, backends, owner, previo
 
 struct BackendSteering {
     std::string name, port, mac;
-    std::uint64_t sessions = 0;         // live entries owned (closed ones that linger not counted)
-    std::uint64_t handshakes = 0;       // given to it and still open
+    std::uint64_t sessions = 0;    // live entries owned (closed ones that linger not counted)
+    std::uint64_t handshakes = 0;  // given to it and still open
     std::uint64_t packets_to = 0, packets_from = 0;
-    std::uint64_t fenced = 0;           // frames it sent that were not its to send
+    std::uint64_t fenced = 0;  // frames it sent that were not its to send
 };
 BOOST_DESCRIBE_STRUCT(BackendSteering, (),
                       (name, port, mac, sessions, handshakes, packets_to, packets_from, fenced))
@@ -70,13 +71,13 @@ struct VmSteering {
     std::string owner;
     std::optional<std::string> previous;
     bool hosting = false;
-    std::uint32_t epoch = 0;        // grows at each flip
+    std::uint32_t epoch = 0;  // grows at each flip
     // previous exists, the grace period after the flip is over, and it has 0 sessions and 0
     // handshakes. Level, not edge: a backend that opens something new is undrained again.
     bool drained = false;
-    std::uint64_t untracked = 0;    // newcomers that found the table full
+    std::uint64_t untracked = 0;       // newcomers that found the table full
     std::uint32_t longest_gap_ms = 0;  // longest wait of a peer for any answer, since hosting began
-    std::uint64_t flip_ns = 0;      // inside the switch: the write that made the last flip visible
+    std::uint64_t flip_ns = 0;  // inside the switch: the write that made the last flip visible
 };
 BOOST_DESCRIBE_STRUCT(VmSteering, (),
                       (vm, addresses, backends, owner, previous, hosting, epoch, drained, untracked,
@@ -95,8 +96,9 @@ struct ResetResult {
 BOOST_DESCRIBE_STRUCT(ResetResult, (), (reset, dropped))
 
 struct SessionRow {
-    std::string vm, owner, protocol, address, peer, state;  // peer "10.0.0.9:4000", state "established"
-    std::uint16_t port = 0;                                  // the VM's
+    std::string vm, owner, protocol, address, peer,
+        state;               // peer "10.0.0.9:4000", state "established"
+    std::uint16_t port = 0;  // the VM's
     std::uint32_t idle_s = 0;
 };
 BOOST_DESCRIBE_STRUCT(SessionRow, (), (vm, owner, protocol, address, peer, state, port, idle_s))
@@ -123,8 +125,8 @@ BOOST_DESCRIBE_STRUCT(SwitchStats, (),
 
 struct SwitchStatus {
     std::string id, plane, version;
-    std::uint64_t token = 0;        // highest seen
-    bool adopted = false;           // this process took over running programs and tables
+    std::uint64_t token = 0;  // highest seen
+    bool adopted = false;     // this process took over running programs and tables
     std::vector<PortStatus> ports;
     SwitchStats stats;
 };

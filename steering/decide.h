@@ -8,18 +8,15 @@
 
 enum steer_direction { STEER_FROM_NETWORK, STEER_FROM_BACKEND };
 
-enum steer_record { /* what a lookup found */
-    STEER_ABSENT,
-    STEER_PRESENT,
-    STEER_RESET, /* session whose peer sent a plausible RST that the VM has not denied */
-    STEER_CLOSED /* session that only lingers for late retransmissions */
-};
+// What a lookup found. RESET: the peer sent a plausible RST that the VM has not denied. CLOSED: it only
+// lingers for late retransmissions.
+enum steer_record { STEER_ABSENT, STEER_PRESENT, STEER_RESET, STEER_CLOSED };
 
 struct steer_facts {
-    uint64_t steer;    /* the VM's steer word, read once */
-    uint8_t kind;      /* enum steer_kind */
-    uint8_t direction; /* enum steer_direction */
-    uint8_t sender;    /* slot, from a backend */
+    uint64_t steer;                 /* the VM's steer word, read once */
+    uint8_t kind;                   /* enum steer_kind */
+    uint8_t direction;              /* enum steer_direction */
+    uint8_t sender;                 /* slot, from a backend */
     uint8_t session, session_owner; /* enum steer_record */
     uint8_t handshake, handshake_owner;
     uint8_t chance, chance_owner;
@@ -32,8 +29,7 @@ struct steer_facts {
     uint8_t ends_handshake;   /* RST with the numbers of this very handshake */
 };
 
-STEER_INLINE struct steer_verdict steer_verdict(uint32_t action, uint32_t slot, uint32_t memory,
-                                                uint32_t why)
+STEER_INLINE struct steer_verdict steer_verdict(uint32_t action, uint32_t slot, uint32_t memory, uint32_t why)
 {
     struct steer_verdict v = {(uint8_t)action, (uint8_t)slot, (uint8_t)memory, (uint8_t)why};
     return v;
@@ -123,8 +119,8 @@ STEER_INLINE struct steer_verdict steer_decide_in(const struct steer_facts *f)
         // proves that the peer has seen it: a blind flood would have to guess 32 bits.
         if (f->proves_handshake)
             return steer_verdict(STEER_FORWARD, f->handshake_owner, STEER_PIN, STEER_WHY_PROVEN);
-        return steer_verdict(STEER_FORWARD, f->handshake_owner,
-                             f->ends_handshake ? STEER_FORGET : STEER_KEEP, STEER_WHY_HANDSHAKE);
+        return steer_verdict(STEER_FORWARD, f->handshake_owner, f->ends_handshake ? STEER_FORGET : STEER_KEEP,
+                             STEER_WHY_HANDSHAKE);
     }
     if (f->chance)
         return steer_verdict(STEER_FORWARD, f->chance_owner, STEER_KEEP, STEER_WHY_SECOND_CHANCE);
@@ -198,8 +194,7 @@ STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts 
     case STEER_SYN_ACK:
         if (given)
             return steer_allowed(f, STEER_NOTE, why);
-        return draining ? steer_fenced(STEER_WHY_FENCED)
-                        : steer_allowed(f, STEER_NOTE, STEER_WHY_HANDSHAKE);
+        return draining ? steer_fenced(STEER_WHY_FENCED) : steer_allowed(f, STEER_NOTE, STEER_WHY_HANDSHAKE);
     case STEER_RST:
         if (given)
             return steer_allowed(f, f->handshake && !f->ends_handshake ? STEER_KEEP : STEER_FORGET, why);
@@ -251,10 +246,7 @@ STEER_INLINE struct steer_verdict steer_decide_out(const struct steer_facts *f)
 
 // ---- entry ----------------------------------------------------------------------------------------
 
-STEER_INLINE bool steer_kind_has_session(uint32_t kind)
-{
-    return kind >= STEER_SYN && kind <= STEER_OTHER;
-}
+STEER_INLINE bool steer_kind_has_session(uint32_t kind) { return kind >= STEER_SYN && kind <= STEER_OTHER; }
 STEER_INLINE bool steer_kind_is_neighbour(uint32_t kind)
 {
     return kind >= STEER_ARP_REQUEST && kind <= STEER_HOUSEKEEPING;
@@ -266,18 +258,16 @@ STEER_INLINE struct steer_verdict steer_decide(struct steer_facts *f)
     if (f->direction == STEER_FROM_NETWORK) {
         if (steer_kind_has_session(f->kind))
             return steer_decide_in(f);
-        return steer_kind_is_neighbour(f->kind) ? steer_decide_neighbour_in(f)
-                                                : steer_decide_portless_in(f);
+        return steer_kind_is_neighbour(f->kind) ? steer_decide_neighbour_in(f) : steer_decide_portless_in(f);
     }
-    bool announces = f->kind == STEER_ARP_ANNOUNCE || f->kind == STEER_ND_ANNOUNCE ||
-                     f->kind == STEER_ND_PROBE;
+    bool announces =
+        f->kind == STEER_ARP_ANNOUNCE || f->kind == STEER_ND_ANNOUNCE || f->kind == STEER_ND_PROBE;
     bool asks = f->kind == STEER_ARP_REQUEST || f->kind == STEER_ND_SOLICIT;
     if (!steer_slot_active(f->steer, f->sender) && !(asks && steer_slot_hears(f->steer, f->sender)))
         return steer_fenced(announces ? STEER_WHY_FENCED_ANNOUNCE : STEER_WHY_FENCED);
     if (steer_kind_has_session(f->kind))
         return steer_decide_out(f);
-    return steer_kind_is_neighbour(f->kind) ? steer_decide_neighbour_out(f)
-                                            : steer_decide_portless_out(f);
+    return steer_kind_is_neighbour(f->kind) ? steer_decide_neighbour_out(f) : steer_decide_portless_out(f);
 }
 
 #endif

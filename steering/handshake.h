@@ -107,7 +107,8 @@ STEER_COLD uint32_t steer_handshake_note(struct steer_plane *plane, enum steer_t
 // out. Any other record that is lost heals by the second chance, or needs none. Only when a set holds
 // nothing else does its oldest give way, once per set: else a flood just before the flip would shut out
 // newcomers until it has expired, because a SYN-ACK without a record may be a clone's and is fenced.
-STEER_INLINE bool steer_is_expendable(struct steer_plane *plane, const struct steer_slot *victim, uint32_t meta)
+STEER_INLINE bool steer_is_expendable(struct steer_plane *plane, const struct steer_slot *victim,
+                                      uint32_t meta)
 {
     struct vm_record *vm = steer_vm(plane, steer_key_vm(STEER_PEEK(victim->address_id)));
     uint64_t word = vm ? steer_load64(&vm->steer) : 0;

@@ -16,16 +16,16 @@ enum steer_kind {
     STEER_UDP,
     STEER_ECHO_REQUEST,
     STEER_ECHO_REPLY,
-    STEER_OTHER,            /* a protocol without ports: addresses and protocol are the key */
-    STEER_ARP_REQUEST,      /* source/destination = sender/target protocol address */
+    STEER_OTHER,       /* a protocol without ports: addresses and protocol are the key */
+    STEER_ARP_REQUEST, /* source/destination = sender/target protocol address */
     STEER_ARP_REPLY,
-    STEER_ARP_ANNOUNCE,     /* gratuitous or a probe for an address (sender 0), RARP */
-    STEER_ND_SOLICIT,       /* destination = target of the solicitation */
-    STEER_ND_PROBE,         /* DAD: solicitation from the unspecified address */
-    STEER_ND_ADVERT,        /* solicited, source = target, destination = IPv6 destination */
-    STEER_ND_ANNOUNCE,      /* unsolicited advertisement, source = target */
+    STEER_ARP_ANNOUNCE, /* gratuitous or a probe for an address (sender 0), RARP */
+    STEER_ND_SOLICIT,   /* destination = target of the solicitation */
+    STEER_ND_PROBE,     /* DAD: solicitation from the unspecified address */
+    STEER_ND_ADVERT,    /* solicited, source = target, destination = IPv6 destination */
+    STEER_ND_ANNOUNCE,  /* unsolicited advertisement, source = target */
     STEER_ND_ROUTER_ADVERT,
-    STEER_HOUSEKEEPING,     /* DHCP, IGMP, MLD, RS: a host configuring itself */
+    STEER_HOUSEKEEPING, /* DHCP, IGMP, MLD, RS: a host configuring itself */
     STEER_ICMP_ERROR,
     STEER_FRAGMENT,
     STEER_EXTENSION, /* IPv6 extension headers, AH */
@@ -128,8 +128,8 @@ STEER_INLINE void steer_copy_v6(uint32_t *out, const uint8_t *in)
     out[3] = wire_load32_be(in + 12);
 }
 
-STEER_INLINE uint8_t steer_parse_neighbour(struct steer_packet *p, const uint8_t *l4,
-                                           const uint8_t *data_end, uint32_t l4_bytes)
+STEER_INLINE uint8_t steer_parse_neighbour(struct steer_packet *p, const uint8_t *l4, const uint8_t *data_end,
+                                           uint32_t l4_bytes)
 {
     if (l4 + WIRE_ND_BYTES > data_end || l4_bytes < WIRE_ND_BYTES)
         return STEER_TRUNCATED;
@@ -142,8 +142,8 @@ STEER_INLINE uint8_t steer_parse_neighbour(struct steer_packet *p, const uint8_t
     return l4[4] & WIRE_ND_SOLICITED ? STEER_ND_ADVERT : STEER_ND_ANNOUNCE;
 }
 
-STEER_INLINE uint8_t steer_parse_icmpv6(struct steer_packet *p, const uint8_t *l4,
-                                        const uint8_t *data_end, uint32_t l4_bytes)
+STEER_INLINE uint8_t steer_parse_icmpv6(struct steer_packet *p, const uint8_t *l4, const uint8_t *data_end,
+                                        uint32_t l4_bytes)
 {
     if (l4 + WIRE_ICMP_BYTES > data_end || l4_bytes < WIRE_ICMP_BYTES)
         return STEER_TRUNCATED;

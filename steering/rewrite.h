@@ -25,8 +25,7 @@ STEER_INLINE uint16_t steer_checksum_fold(uint32_t sum)
 STEER_INLINE uint32_t steer_checksum_add(uint32_t sum, const uint8_t *p, uint32_t bytes)
 {
 #pragma clang loop unroll(full)
-    for (uint32_t i = 0; i < bytes; i += 2)
-        sum += wire_load16(p + i);
+    for (uint32_t i = 0; i < bytes; i += 2) sum += wire_load16(p + i);
     return sum;
 }
 // RFC 1624 equation 3: HC' = ~(~HC + ~m + m').

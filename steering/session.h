@@ -143,8 +143,7 @@ STEER_COLD uint32_t steer_session_transition(struct steer_plane *plane, enum ste
         if (steer_meta_life(meta) != STEER_LIVE || steer_meta_generation(meta) != generation ||
             meta & STEER_META_CLOSED)
             return 0;
-        uint32_t next =
-            from_vm ? steer_meta_from_vm(slot, meta, p) : steer_meta_from_peer(slot, meta, p);
+        uint32_t next = from_vm ? steer_meta_from_vm(slot, meta, p) : steer_meta_from_peer(slot, meta, p);
         if ((next & STEER_META_FIN_VM_ACKED) && (next & STEER_META_FIN_PEER_ACKED))
             next |= STEER_META_CLOSED;
         if (next == meta)
@@ -208,8 +207,8 @@ STEER_INLINE uint32_t steer_session_timeout(const struct vm_record *vm, uint64_t
     return established ? t->established : t->transitory;
 }
 
-STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table table,
-                                   struct steer_slot *slot, uint32_t tick, struct steer_swept *swept)
+STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table table, struct steer_slot *slot,
+                                   uint32_t tick, struct steer_swept *swept)
 {
     uint32_t meta = steer_load32(&slot->meta);
     if (steer_meta_life(meta) != STEER_LIVE)
@@ -249,12 +248,11 @@ STEER_INLINE bool steer_sweep_line(struct steer_plane *plane, enum steer_table t
 }
 
 // `count` lines from `first`. User space may call it on mapped memory while packets flow.
-STEER_INLINE struct steer_swept steer_sweep(struct steer_plane *plane, enum steer_table table,
-                                            uint32_t first, uint32_t count)
+STEER_INLINE struct steer_swept steer_sweep(struct steer_plane *plane, enum steer_table table, uint32_t first,
+                                            uint32_t count)
 {
     struct steer_swept swept = {0, 0, 0};
-    for (uint32_t i = 0; i < count && steer_sweep_line(plane, table, first + i, &swept); ++i)
-        ;
+    for (uint32_t i = 0; i < count && steer_sweep_line(plane, table, first + i, &swept); ++i);
     return swept;
 }
 

@@ -26,21 +26,21 @@ enum {
     STEER_LIFE_MASK = 3,
     STEER_META_OWNER_SHIFT = 2,
     STEER_META_OWNER = 1 << STEER_META_OWNER_SHIFT,
-    STEER_META_CLOSED = 1 << 3,       /* lingers, not counted as live */
-    STEER_META_RESET = 1 << 4,        /* the peer sent a plausible RST; still counted, the VM may deny it */
+    STEER_META_CLOSED = 1 << 3, /* lingers, not counted as live */
+    STEER_META_RESET = 1 << 4,  /* the peer sent a plausible RST; still counted, the VM may deny it */
     STEER_META_FIN_VM = 1 << 5,
     STEER_META_FIN_PEER = 1 << 6,
     STEER_META_FIN_VM_ACKED = 1 << 7,
     STEER_META_FIN_PEER_ACKED = 1 << 8,
-    STEER_META_HEARD_PEER = 1 << 9,   /* both heard: established, the long timeout */
+    STEER_META_HEARD_PEER = 1 << 9, /* both heard: established, the long timeout */
     STEER_META_HEARD_VM = 1 << 10,
-    STEER_META_NOTED = 1 << 11,       /* handshake: vm_edge is the SYN-ACK's sequence number */
-    STEER_META_SPILLED = 1 << 12,     /* lies in the overflow area */
-    STEER_META_DOUBTED = 1 << 13,     /* the VM spoke after a RST, the peer has not: short limit */
-    STEER_META_STATE = 0x00fffffc,    /* owner and flags */
+    STEER_META_NOTED = 1 << 11,    /* handshake: vm_edge is the SYN-ACK's sequence number */
+    STEER_META_SPILLED = 1 << 12,  /* lies in the overflow area */
+    STEER_META_DOUBTED = 1 << 13,  /* the VM spoke after a RST, the peer has not: short limit */
+    STEER_META_STATE = 0x00fffffc, /* owner and flags */
     STEER_META_GENERATION_SHIFT = 24
 };
-#define STEER_META_ENDING                                                                            \
+#define STEER_META_ENDING \
     (STEER_META_CLOSED | STEER_META_RESET | STEER_META_DOUBTED | STEER_META_FIN_VM | STEER_META_FIN_PEER)
 
 enum { STEER_BUCKET_LOCK = 1u << 30, STEER_BUCKET_SPILLED = (1u << 30) - 1 };

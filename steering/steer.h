@@ -136,12 +136,11 @@ STEER_COLD uint32_t steer_look_for_newcomer(struct steer_plane *plane, struct st
     // client, whose RST then clears the way (RFC 9293 section 3.5.1).
     bool bare_ack = p->from_backend && p->kind == STEER_SEGMENT && p->length == 0;
     bool repeats = bare_ack && c->handshake.meta && p->ack == c->handshake.peer_edge;
-    bool challenges = bare_ack && c->handshake.meta && !fits &&
-                      c->facts.handshake_owner == c->facts.sender;
+    bool challenges = bare_ack && c->handshake.meta && !fits && c->facts.handshake_owner == c->facts.sender;
     if (challenges)
         c->facts.handshake = STEER_PRESENT;
-    c->facts.contradicted = p->from_backend && c->handshake.meta && !fits &&
-                            c->facts.handshake_owner != c->facts.sender;
+    c->facts.contradicted =
+        p->from_backend && c->handshake.meta && !fits && c->facts.handshake_owner != c->facts.sender;
     c->facts.proves_nothing = repeats || challenges;
     c->facts.ends_handshake = p->kind == STEER_RST && steer_rst_ends_handshake(&c->handshake, p);
     return 0;
@@ -157,10 +156,7 @@ STEER_INLINE void steer_forget(struct steer_plane *plane, struct steer_case *c)
         steer_handshake_forget(plane, steer_table_of(STEER_CHANCES4, c->wide), &c->key, c->chance.meta);
 }
 
-STEER_INLINE uint32_t steer_owner_bit(uint32_t slot)
-{
-    return (slot & 1u) << STEER_META_OWNER_SHIFT;
-}
+STEER_INLINE uint32_t steer_owner_bit(uint32_t slot) { return (slot & 1u) << STEER_META_OWNER_SHIFT; }
 
 STEER_INLINE void steer_remember_session(struct steer_plane *plane, struct steer_case *c,
                                          const struct steer_packet *p, struct steer_verdict *v)
@@ -205,8 +201,8 @@ STEER_INLINE void steer_remember_newcomer(struct steer_plane *plane, struct stee
     }
     if (p->from_backend && p->kind == STEER_RST)
         fresh.vm_edge = p->seq;
-    uint32_t given = steer_handshake_give(plane, steer_table_of(table_v4, c->wide), &c->key, &fresh,
-                                          c->handshake_timeout);
+    uint32_t given =
+        steer_handshake_give(plane, steer_table_of(table_v4, c->wide), &c->key, &fresh, c->handshake_timeout);
     if (given && v->action == STEER_FORWARD)
         v->slot = (uint8_t)steer_meta_owner(fresh.meta);
 }
@@ -267,8 +263,8 @@ STEER_INLINE void steer_measure_gap(struct vm_record *vm, const struct steer_cas
             steer_answered(vm, c->facts.sender, c->tick);
         return;
     }
-    bool asks = p->kind == STEER_SYN || p->kind == STEER_ECHO_REQUEST ||
-                (p->kind == STEER_SEGMENT && p->length > 0);
+    bool asks =
+        p->kind == STEER_SYN || p->kind == STEER_ECHO_REQUEST || (p->kind == STEER_SEGMENT && p->length > 0);
     if (asks && v->action == STEER_FORWARD)
         steer_question(vm, v->slot, c->tick);
 }
@@ -385,8 +381,7 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
     if (!vm || !(steer_load64(&vm->steer) & STEER_VALID))
         return steer_not_ours();
     steer_case_init(&c, vm, p, sender->slot);
-    const struct steer_address *address =
-        p->family ? steer_hosted(plane, p->family, p->source) : NULL;
+    const struct steer_address *address = p->family ? steer_hosted(plane, p->family, p->source) : NULL;
     if (address && address->vm != sender->vm)
         return steer_outcome(vm, steer_fenced(STEER_WHY_SPOOFED_SOURCE));
     // Its other addresses, temporary or link-local, are not steered; but an inactive backend is silent.

@@ -78,8 +78,8 @@ STEER_INLINE bool steer_matches(const struct steer_line *line, const struct stee
 
 // Life and generation are read before and after the key: an entry freed and filled between the two
 // looks is not taken for ours. The flags may change meanwhile, transitions find that by their CAS.
-STEER_INLINE bool steer_slot_is(struct steer_line *line, struct steer_slot *slot,
-                                const struct steer_key *key, uint32_t wide, uint32_t *meta)
+STEER_INLINE bool steer_slot_is(struct steer_line *line, struct steer_slot *slot, const struct steer_key *key,
+                                uint32_t wide, uint32_t *meta)
 {
     uint32_t before = steer_load32(&slot->meta);
     if (steer_meta_life(before) != STEER_LIVE || !steer_matches(line, slot, key, wide))
@@ -147,8 +147,7 @@ STEER_INLINE struct steer_slot *steer_find(struct steer_plane *plane, enum steer
         return slot;
     if (!(steer_load32(&home->slot[0].bucket) & STEER_BUCKET_SPILLED))
         return NULL;
-    struct steer_line *spilled =
-        steer_line(plane, table, steer_find_spilled(plane, table, key, at.overflow));
+    struct steer_line *spilled = steer_line(plane, table, steer_find_spilled(plane, table, key, at.overflow));
     return spilled ? steer_line_find(spilled, key, wide, meta) : NULL;
 }
 
@@ -170,8 +169,8 @@ STEER_INLINE void steer_unlock(struct steer_line *line)
 // A slot on its way to being filled.
 struct steer_claim {
     struct steer_line *line;
-    uint32_t busy;  /* the meta written by the claim */
-    uint32_t home;  /* kept in spilled entries: the home line's index, whose count they are in */
+    uint32_t busy; /* the meta written by the claim */
+    uint32_t home; /* kept in spilled entries: the home line's index, whose count they are in */
 };
 
 // Takes an empty slot, EMPTY -> BUSY by CAS.
@@ -192,8 +191,7 @@ STEER_INLINE struct steer_slot *steer_claim_empty(struct steer_line *line, uint3
 // Takes a closed entry past its linger. Closed entries are counted nowhere, so nothing else changes; and
 // home lines hold no spilled entry, so no spill count does either.
 STEER_INLINE struct steer_slot *steer_claim_closed(struct steer_line *line, uint32_t wide,
-                                                   const struct steer_fresh *fresh,
-                                                   struct steer_claim *claim)
+                                                   const struct steer_fresh *fresh, struct steer_claim *claim)
 {
     claim->line = line;
     for (uint32_t i = 0; i < (wide ? 1u : 2u); ++i) {
@@ -247,7 +245,7 @@ STEER_INLINE struct steer_slot *steer_claim_home(struct steer_line *home, struct
 }
 
 STEER_INLINE struct steer_slot *steer_claim_overflow(struct steer_plane *plane, enum steer_table table,
-                                                   uint32_t start, struct steer_claim *claim)
+                                                     uint32_t start, struct steer_claim *claim)
 {
     for (uint32_t probe = 0; probe < STEER_OVERFLOW_PROBES; ++probe) {
         uint32_t index = steer_overflow_index(steer_config(plane), table, start, probe);

@@ -32,10 +32,7 @@
 #if defined(__bpf__)
 STEER_INLINE uint32_t steer_load32(const uint32_t *p) { return *(const volatile uint32_t *)p; }
 STEER_INLINE uint64_t steer_load64(const uint64_t *p) { return *(const volatile uint64_t *)p; }
-STEER_INLINE void steer_publish32(uint32_t *p, uint32_t value)
-{
-    (void)__sync_lock_test_and_set(p, value);
-}
+STEER_INLINE void steer_publish32(uint32_t *p, uint32_t value) { (void)__sync_lock_test_and_set(p, value); }
 STEER_INLINE void steer_store32(uint32_t *p, uint32_t value) { *(volatile uint32_t *)p = value; }
 #define STEER_PEEK(field) (field)
 #define STEER_POKE(field, value) ((field) = (value))
@@ -44,10 +41,7 @@ STEER_INLINE uint32_t steer_cas32(uint32_t *p, uint32_t expected, uint32_t desir
 {
     return __sync_val_compare_and_swap(p, expected, desired);
 }
-STEER_INLINE uint32_t steer_add32(uint32_t *p, uint32_t delta)
-{
-    return __sync_fetch_and_add(p, delta);
-}
+STEER_INLINE uint32_t steer_add32(uint32_t *p, uint32_t delta) { return __sync_fetch_and_add(p, delta); }
 STEER_INLINE void steer_and32(uint32_t *p, uint32_t mask) { (void)__sync_fetch_and_and(p, mask); }
 #else
 STEER_INLINE uint32_t steer_load32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
@@ -61,10 +55,7 @@ STEER_INLINE void steer_publish32(uint32_t *p, uint32_t value)
 #define STEER_PEEK(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define STEER_POKE(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 #define STEER_FENCE(order) __atomic_thread_fence(order)
-STEER_INLINE void steer_store32(uint32_t *p, uint32_t value)
-{
-    __atomic_store_n(p, value, __ATOMIC_RELAXED);
-}
+STEER_INLINE void steer_store32(uint32_t *p, uint32_t value) { __atomic_store_n(p, value, __ATOMIC_RELAXED); }
 STEER_INLINE uint32_t steer_cas32(uint32_t *p, uint32_t expected, uint32_t desired)
 {
     __atomic_compare_exchange_n(p, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
@@ -93,10 +84,7 @@ STEER_INLINE void steer_and32(uint32_t *p, uint32_t mask)
 
 STEER_INLINE uint32_t steer_epoch(uint64_t word) { return (uint32_t)word; }
 STEER_INLINE uint32_t steer_owner(uint64_t word) { return (uint32_t)(word >> STEER_OWNER_SHIFT) & 1u; }
-STEER_INLINE uint32_t steer_previous(uint64_t word)
-{
-    return (uint32_t)(word >> STEER_PREVIOUS_SHIFT) & 1u;
-}
+STEER_INLINE uint32_t steer_previous(uint64_t word) { return (uint32_t)(word >> STEER_PREVIOUS_SHIFT) & 1u; }
 // Who is asked about what nobody remembers. While two are active it is the original, in both directions:
 // a clone holds copies of the sockets that were open when it was made, and a rollback does not change that.
 STEER_INLINE uint32_t steer_authority(uint64_t word)
@@ -246,54 +234,54 @@ enum steer_action {
 };
 
 enum steer_memory {
-    STEER_KEEP,      /* remember nothing new; a session that was found is tracked */
-    STEER_PIN,       /* make the session for `slot`, forget handshake and second chance */
-    STEER_GIVE,      /* remember that `slot` was given this newcomer */
-    STEER_REOPEN,    /* drop the closed session, then GIVE */
-    STEER_REPIN,     /* drop the closed session, then PIN */
-    STEER_RESTART,   /* drop the session the VM has replaced, then NOTE the new handshake */
-    STEER_NOTE,      /* remember the SYN-ACK's sequence number in the handshake */
-    STEER_DISOWN,    /* drop a doubted session, then CHANCE */
-    STEER_CHANCE,    /* remember that `slot` gets the next try */
-    STEER_FORGET     /* handshake and second chance are over */
+    STEER_KEEP,    /* remember nothing new; a session that was found is tracked */
+    STEER_PIN,     /* make the session for `slot`, forget handshake and second chance */
+    STEER_GIVE,    /* remember that `slot` was given this newcomer */
+    STEER_REOPEN,  /* drop the closed session, then GIVE */
+    STEER_REPIN,   /* drop the closed session, then PIN */
+    STEER_RESTART, /* drop the session the VM has replaced, then NOTE the new handshake */
+    STEER_NOTE,    /* remember the SYN-ACK's sequence number in the handshake */
+    STEER_DISOWN,  /* drop a doubted session, then CHANCE */
+    STEER_CHANCE,  /* remember that `slot` gets the next try */
+    STEER_FORGET   /* handshake and second chance are over */
 };
 
 // Every verdict has one reason: the counter, the metric label and the word in `godwit flows`.
 // Append only: numbers are stored in pinned maps that outlive a program.
-#define STEER_REASONS(X)                                                                    \
-    X(NOT_MANAGED, "not-managed")             /* no hosted address, no known sender */      \
-    X(SESSION, "session")                     /* the entry's owner */                       \
-    X(HANDSHAKE, "handshake")                 /* who was given the first packet */          \
-    X(SECOND_CHANCE, "second-chance")         /* previous refused, default owner is tried */\
-    X(NEW_OWNER, "new-owner")                 /* newcomer, default owner */                 \
-    X(PREVIOUS, "previous")                   /* unknown old traffic, its authority */      \
-    X(OPENED, "opened")                       /* the VM opened or confirmed a session */    \
-    X(REOPENED, "reopened")                   /* SYN on a closed entry */                   \
-    X(PROVEN, "proven")                       /* ACK that knows the SYN-ACK's number */     \
-    X(RST_WITHHELD, "rst-withheld")           /* previous refused while draining */         \
-    X(FENCED, "fenced")                       /* not the sender's to send */                \
-    X(FENCED_ANNOUNCE, "fenced-announce")     /* ARP/ND announcement by a non-owner */      \
-    X(FENCED_REPLY, "fenced-reply")           /* ARP/ND reply while the switch answers */   \
-    X(FENCED_HOUSEKEEPING, "fenced-housekeeping") /* DHCP, MLD, RS of a non-owner */        \
-    X(SPOOFED_SOURCE, "spoofed-source")       /* another VM's hosted address as source */   \
-    X(UNTRACKED, "untracked")                 /* table full, forwarded without entry */     \
-    X(CONTENDED, "contended")                 /* bucket busy, forwarded; next packet retries */ \
-    X(ARP_ANSWERED, "arp-answered")                                                         \
-    X(ND_ANSWERED, "nd-answered")                                                           \
-    X(NEIGHBOUR, "neighbour")                 /* ARP/ND that follows the owner */           \
-    X(NEIGHBOUR_BOTH, "neighbour-both")       /* replies both backends need */              \
-    X(ADDRESS_CONFLICT, "address-conflict")   /* somebody else announces a hosted address */\
-    X(HOUSEKEEPING, "housekeeping")           /* DHCP, MLD, RS of the owner */              \
-    X(FRAGMENT_UNSUPPORTED, "fragment-unsupported")                                         \
-    X(EXTENSION_UNSUPPORTED, "extension-unsupported")                                       \
-    X(VLAN_UNSUPPORTED, "vlan-unsupported")                                                 \
-    X(ICMP_ERROR_DEFAULT, "icmp-error-default")                                             \
-    X(ICMP_ERROR_BOTH, "icmp-error-both")                                                   \
-    X(TRUNCATED, "truncated")                                                               \
-    X(BAD_HEADER, "bad-header")                                                             \
-    X(NO_BACKEND, "no-backend")               /* the slot it belongs to is not there */     \
-    X(PLANE, "plane")                         /* the plane could not carry it out */        \
-    X(RESET_TOLD, "reset-told")               /* the peer of a reset session gets its RST */
+#define STEER_REASONS(X)                                                                            \
+    X(NOT_MANAGED, "not-managed")                 /* no hosted address, no known sender */          \
+    X(SESSION, "session")                         /* the entry's owner */                           \
+    X(HANDSHAKE, "handshake")                     /* who was given the first packet */              \
+    X(SECOND_CHANCE, "second-chance")             /* previous refused, default owner is tried */    \
+    X(NEW_OWNER, "new-owner")                     /* newcomer, default owner */                     \
+    X(PREVIOUS, "previous")                       /* unknown old traffic, its authority */          \
+    X(OPENED, "opened")                           /* the VM opened or confirmed a session */        \
+    X(REOPENED, "reopened")                       /* SYN on a closed entry */                       \
+    X(PROVEN, "proven")                           /* ACK that knows the SYN-ACK's number */         \
+    X(RST_WITHHELD, "rst-withheld")               /* previous refused while draining */             \
+    X(FENCED, "fenced")                           /* not the sender's to send */                    \
+    X(FENCED_ANNOUNCE, "fenced-announce")         /* ARP/ND announcement by a non-owner */          \
+    X(FENCED_REPLY, "fenced-reply")               /* ARP/ND reply while the switch answers */       \
+    X(FENCED_HOUSEKEEPING, "fenced-housekeeping") /* DHCP, MLD, RS of a non-owner */                \
+    X(SPOOFED_SOURCE, "spoofed-source")           /* another VM's hosted address as source */       \
+    X(UNTRACKED, "untracked")                     /* table full, forwarded without entry */         \
+    X(CONTENDED, "contended")                     /* bucket busy, forwarded; next packet retries */ \
+    X(ARP_ANSWERED, "arp-answered")                                                                 \
+    X(ND_ANSWERED, "nd-answered")                                                                   \
+    X(NEIGHBOUR, "neighbour")               /* ARP/ND that follows the owner */                     \
+    X(NEIGHBOUR_BOTH, "neighbour-both")     /* replies both backends need */                        \
+    X(ADDRESS_CONFLICT, "address-conflict") /* somebody else announces a hosted address */          \
+    X(HOUSEKEEPING, "housekeeping")         /* DHCP, MLD, RS of the owner */                        \
+    X(FRAGMENT_UNSUPPORTED, "fragment-unsupported")                                                 \
+    X(EXTENSION_UNSUPPORTED, "extension-unsupported")                                               \
+    X(VLAN_UNSUPPORTED, "vlan-unsupported")                                                         \
+    X(ICMP_ERROR_DEFAULT, "icmp-error-default")                                                     \
+    X(ICMP_ERROR_BOTH, "icmp-error-both")                                                           \
+    X(TRUNCATED, "truncated")                                                                       \
+    X(BAD_HEADER, "bad-header")                                                                     \
+    X(NO_BACKEND, "no-backend") /* the slot it belongs to is not there */                           \
+    X(PLANE, "plane")           /* the plane could not carry it out */                              \
+    X(RESET_TOLD, "reset-told") /* the peer of a reset session gets its RST */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,

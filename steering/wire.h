@@ -123,8 +123,8 @@ STEER_INLINE void wire_store32(uint8_t *p, uint32_t value)
 }
 STEER_INLINE bool wire_mac_equal(const uint8_t *a, const uint8_t *b)
 {
-    return (((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) |
-             (a[5] ^ b[5])) == 0);
+    return (((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5])) ==
+            0);
 }
 STEER_INLINE void wire_copy_mac(uint8_t *to, const uint8_t *from) { __builtin_memcpy(to, from, 6); }
 #endif

@@ -39,24 +39,28 @@ struct server {
     int poll, tcp, udp;
     enum godwit_role role;
     uint64_t epoch;
-    struct session* sessions[SESSIONS_MAX]; /* by file descriptor */
+    struct session *sessions[SESSIONS_MAX]; /* by file descriptor */
 };
 
-static void die(const char* what) {
+static void die(const char *what)
+{
     fprintf(stderr, "recordd: %s: %s\n", what, strerror(errno));
     exit(1);
 }
 
-static struct recordd_record* record_of(struct server* server, const struct session* session) {
+static struct recordd_record *record_of(struct server *server, const struct session *session)
+{
     if (session->slot < 0 || !godwit_slot_is_mine(&server->region, 0, (uint64_t)session->slot))
         return NULL;
     return godwit_slot_payload(&server->region, 0, (uint64_t)session->slot);
 }
 
 /* Forgets the session. Its record stays, as closed, unless it is the other side's to close. */
-static void session_end(struct server* server, struct session* session) {
-    struct recordd_record* record = record_of(server, session);
-    if (record) record->state = RECORDD_CLOSED;
+static void session_end(struct server *server, struct session *session)
+{
+    struct recordd_record *record = record_of(server, session);
+    if (record)
+        record->state = RECORDD_CLOSED;
     server->sessions[session->fd] = NULL;
     close(session->fd);
     free(session);
@@ -64,7 +68,8 @@ static void session_end(struct server* server, struct session* session) {
 
 /* In repair mode a socket is closed without a word to its peer: no FIN that the switch would drop
  * and the kernel would send again for minutes. */
-static void drop_copy(struct server* server, struct session* session) {
+static void drop_copy(struct server *server, struct session *session)
+{
     int on = TCP_REPAIR_ON;
     setsockopt(session->fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on));
     session_end(server, session);
@@ -72,23 +77,28 @@ static void drop_copy(struct server* server, struct session* session) {
 
 /* A clone holds copies of the source's sockets. They are dropped here without touching a record;
  * whatever the kernel sends for them never leaves the switch. */
-static void follow_role(struct server* server) {
+static void follow_role(struct server *server)
+{
     uint64_t epoch = godwit_region_epoch(&server->region);
     enum godwit_role role = godwit_region_role(&server->region);
-    if (role == server->role && epoch == server->epoch) return;
+    if (role == server->role && epoch == server->epoch)
+        return;
     if (role == GODWIT_CLONE)
         for (int fd = 0; fd < SESSIONS_MAX; ++fd)
-            if (server->sessions[fd]) drop_copy(server, server->sessions[fd]);
+            if (server->sessions[fd])
+                drop_copy(server, server->sessions[fd]);
     server->role = role;
     server->epoch = epoch;
 }
 
-static int has_room(const struct session* session, size_t payload) {
+static int has_room(const struct session *session, size_t payload)
+{
     return OUT_BYTES - session->out_end >= RECORDD_HEADER_BYTES + payload;
 }
 
-static void reply(struct session* session, char type, const void* payload, size_t length) {
-    uint8_t* at = session->out + session->out_end;
+static void reply(struct session *session, char type, const void *payload, size_t length)
+{
+    uint8_t *at = session->out + session->out_end;
     at[0] = (uint8_t)type;
     at[1] = 0;
     at[2] = (uint8_t)(length >> 8);
@@ -97,18 +107,22 @@ static void reply(struct session* session, char type, const void* payload, size_
     session->out_end += RECORDD_HEADER_BYTES + length;
 }
 
-static struct recordd_identity identity(const struct server* server, int64_t slot) {
+static struct recordd_identity identity(const struct server *server, int64_t slot)
+{
     struct recordd_identity self = {server->role, server->epoch, (uint64_t)slot};
     return self;
 }
 
-static int begin_record(struct server* server, struct session* session, const uint8_t* payload) {
+static int begin_record(struct server *server, struct session *session, const uint8_t *payload)
+{
     uint64_t id;
     memcpy(&id, payload, sizeof(id));
-    if (session->slot >= 0) return 0;
+    if (session->slot >= 0)
+        return 0;
     session->slot = godwit_slot_allocate(&server->region, 0, id);
-    struct recordd_record* record = record_of(server, session);
-    if (!record) return 0;
+    struct recordd_record *record = record_of(server, session);
+    if (!record)
+        return 0;
     record->session = id;
     record->state = RECORDD_OPEN;
     record->checksum = RECORDD_CHECKSUM_START;
@@ -117,10 +131,12 @@ static int begin_record(struct server* server, struct session* session, const ui
     return 1;
 }
 
-static int add_to_record(struct server* server, struct session* session, const uint8_t* payload,
-                         size_t length) {
-    struct recordd_record* record = record_of(server, session);
-    if (!record) return 0;
+static int add_to_record(struct server *server, struct session *session, const uint8_t *payload,
+                         size_t length)
+{
+    struct recordd_record *record = record_of(server, session);
+    if (!record)
+        return 0;
     record->bytes += length;
     record->messages += 1;
     record->checksum = recordd_checksum(record->checksum, payload, length);
@@ -128,13 +144,14 @@ static int add_to_record(struct server* server, struct session* session, const u
 }
 
 /* As many records as there is room for; the rest when the socket has taken these. */
-static void continue_query(struct server* server, struct session* session) {
+static void continue_query(struct server *server, struct session *session)
+{
     int64_t end = (int64_t)godwit_slot_count(&server->region, 0);
     while (session->query_next < end && has_room(session, sizeof(struct recordd_record))) {
         uint64_t slot = (uint64_t)session->query_next++;
-        if (!godwit_slot_in_use(&server->region, 0, slot)) continue;
-        reply(session, 'R', godwit_slot_payload(&server->region, 0, slot),
-              sizeof(struct recordd_record));
+        if (!godwit_slot_in_use(&server->region, 0, slot))
+            continue;
+        reply(session, 'R', godwit_slot_payload(&server->region, 0, slot), sizeof(struct recordd_record));
         session->query_count++;
     }
     if (session->query_next == end && has_room(session, sizeof(session->query_count))) {
@@ -144,26 +161,29 @@ static void continue_query(struct server* server, struct session* session) {
 }
 
 /* 0 ends the session: the client does not speak the protocol, or its record is not ours. */
-static int answer(struct server* server, struct session* session, char type, const uint8_t* payload,
-                  size_t length) {
+static int answer(struct server *server, struct session *session, char type, const uint8_t *payload,
+                  size_t length)
+{
     struct recordd_identity self;
     switch (type) {
-        case 'H':
-            if (length != sizeof(uint64_t) || !begin_record(server, session, payload)) return 0;
-            break;
-        case 'I':
-            break;
-        case 'D':
-            if (!add_to_record(server, session, payload, length)) return 0;
-            reply(session, 'D', payload, length);
-            return 1;
-        case 'Q':
-            session->query_next = 0;
-            session->query_count = 0;
-            continue_query(server, session);
-            return 1;
-        default:
+    case 'H':
+        if (length != sizeof(uint64_t) || !begin_record(server, session, payload))
             return 0;
+        break;
+    case 'I':
+        break;
+    case 'D':
+        if (!add_to_record(server, session, payload, length))
+            return 0;
+        reply(session, 'D', payload, length);
+        return 1;
+    case 'Q':
+        session->query_next = 0;
+        session->query_count = 0;
+        continue_query(server, session);
+        return 1;
+    default:
+        return 0;
     }
     self = identity(server, session->slot);
     reply(session, 'W', &self, sizeof(self));
@@ -171,12 +191,14 @@ static int answer(struct server* server, struct session* session, char type, con
 }
 
 /* Answers the whole frames in the input, as long as their answers fit. */
-static int answer_frames(struct server* server, struct session* session) {
+static int answer_frames(struct server *server, struct session *session)
+{
     size_t at = 0;
     while (session->query_next < 0 && session->in_length - at >= RECORDD_HEADER_BYTES) {
-        const uint8_t* frame = session->in + at;
+        const uint8_t *frame = session->in + at;
         size_t length = (size_t)frame[2] << 8 | frame[3];
-        if (length > RECORDD_PAYLOAD_MAX) return 0;
+        if (length > RECORDD_PAYLOAD_MAX)
+            return 0;
         if (session->in_length - at < RECORDD_HEADER_BYTES + length ||
             !has_room(session, RECORDD_PAYLOAD_MAX))
             break;
@@ -189,46 +211,57 @@ static int answer_frames(struct server* server, struct session* session) {
     return 1;
 }
 
-static int flush(struct session* session) {
+static int flush(struct session *session)
+{
     while (session->out_start < session->out_end) {
         ssize_t sent = send(session->fd, session->out + session->out_start,
                             session->out_end - session->out_start, MSG_NOSIGNAL);
-        if (sent < 0) return errno == EAGAIN;
+        if (sent < 0)
+            return errno == EAGAIN;
         session->out_start += (size_t)sent;
     }
     session->out_start = session->out_end = 0;
     return 1;
 }
 
-static void watch(struct server* server, int fd, uint32_t events, int operation) {
+static void watch(struct server *server, int fd, uint32_t events, int operation)
+{
     struct epoll_event event = {.events = events, .data.fd = fd};
-    if (epoll_ctl(server->poll, operation, fd, &event) != 0) die("epoll_ctl");
+    if (epoll_ctl(server->poll, operation, fd, &event) != 0)
+        die("epoll_ctl");
 }
 
 /* Reads only while there is room to answer; 0 when the session has ended. */
-static int serve(struct server* server, struct session* session) {
+static int serve(struct server *server, struct session *session)
+{
     for (;;) {
-        if (!flush(session)) return 0;
-        if (session->out_end != 0) break;
+        if (!flush(session))
+            return 0;
+        if (session->out_end != 0)
+            break;
         if (session->query_next >= 0)
             continue_query(server, session);
         else if (!answer_frames(server, session))
             return 0;
-        if (session->out_end != 0) continue;
-        ssize_t got = recv(session->fd, session->in + session->in_length,
-                           sizeof(session->in) - session->in_length, 0);
-        if (got < 0 && errno == EAGAIN) break;
-        if (got <= 0) return 0;
+        if (session->out_end != 0)
+            continue;
+        ssize_t got =
+            recv(session->fd, session->in + session->in_length, sizeof(session->in) - session->in_length, 0);
+        if (got < 0 && errno == EAGAIN)
+            break;
+        if (got <= 0)
+            return 0;
         session->in_length += (size_t)got;
     }
     watch(server, session->fd, session->out_end ? EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
     return 1;
 }
 
-static void accept_all(struct server* server) {
+static void accept_all(struct server *server)
+{
     int fd;
     while ((fd = accept4(server->tcp, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        struct session* session = fd < SESSIONS_MAX ? calloc(1, sizeof(*session)) : NULL;
+        struct session *session = fd < SESSIONS_MAX ? calloc(1, sizeof(*session)) : NULL;
         if (!session) {
             close(fd);
             continue;
@@ -242,7 +275,8 @@ static void accept_all(struct server* server) {
     }
 }
 
-static void echo_datagrams(struct server* server) {
+static void echo_datagrams(struct server *server)
+{
     struct {
         struct recordd_identity self;
         uint8_t payload[2048];
@@ -251,25 +285,28 @@ static void echo_datagrams(struct server* server) {
     for (;;) {
         socklen_t peer_length = sizeof(peer);
         ssize_t got = recvfrom(server->udp, answer.payload, sizeof(answer.payload), 0,
-                               (struct sockaddr*)&peer, &peer_length);
-        if (got < 0) return;
+                               (struct sockaddr *)&peer, &peer_length);
+        if (got < 0)
+            return;
         answer.self = identity(server, -1);
-        sendto(server->udp, &answer, sizeof(answer.self) + (size_t)got, 0, (struct sockaddr*)&peer,
+        sendto(server->udp, &answer, sizeof(answer.self) + (size_t)got, 0, (struct sockaddr *)&peer,
                peer_length);
     }
 }
 
-static int listen_on(int type, uint16_t port) {
+static int listen_on(int type, uint16_t port)
+{
     struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
     int yes = 1, fd = socket(AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
-        bind(fd, (struct sockaddr*)&address, sizeof(address)) != 0 ||
+        bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
         (type == SOCK_STREAM && listen(fd, 2048) != 0))
         die("listen");
     return fd;
 }
 
-static void handle_event(struct server* server, int fd) {
+static void handle_event(struct server *server, int fd)
+{
     /* Before each event, not once a turn: the fork may come between two of them. */
     follow_role(server);
     if (fd == server->tcp)
@@ -280,7 +317,8 @@ static void handle_event(struct server* server, int fd) {
         session_end(server, server->sessions[fd]);
 }
 
-static void open_region(struct godwit_region* region) {
+static void open_region(struct godwit_region *region)
+{
     int error = godwit_region_open(region, REGION_PATH, classes, 1);
     if (error) {
         fprintf(stderr, "recordd: %s: %s: %s\n", REGION_PATH, region->error, strerror(-error));
@@ -288,19 +326,22 @@ static void open_region(struct godwit_region* region) {
     }
 }
 
-static int print_role(void) {
-    static const char* const names[] = {"sole", "source", "clone"};
+static int print_role(void)
+{
+    static const char *const names[] = {"sole", "source", "clone"};
     struct godwit_region region;
     open_region(&region);
     puts(names[godwit_region_role(&region)]);
     return 0;
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char **argv)
+{
     static struct server server;
     struct epoll_event events[EVENTS_MAX];
     struct rlimit files = {SESSIONS_MAX, SESSIONS_MAX};
-    if (argc == 2 && strcmp(argv[1], "--role") == 0) return print_role();
+    if (argc == 2 && strcmp(argv[1], "--role") == 0)
+        return print_role();
     open_region(&server.region);
     server.role = godwit_region_role(&server.region);
     server.epoch = godwit_region_epoch(&server.region);

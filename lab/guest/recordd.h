@@ -45,8 +45,9 @@ struct recordd_record {
 
 #define RECORDD_CHECKSUM_START 14695981039346656037ull
 
-static inline uint64_t recordd_checksum(uint64_t checksum, const void* bytes, uint64_t length) {
-    const uint8_t* at = (const uint8_t*)bytes;
+static inline uint64_t recordd_checksum(uint64_t checksum, const void *bytes, uint64_t length)
+{
+    const uint8_t *at = (const uint8_t *)bytes;
     for (uint64_t i = 0; i < length; ++i) checksum = (checksum ^ at[i]) * 1099511628211ull;
     return checksum;
 }

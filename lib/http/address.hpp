@@ -2,10 +2,10 @@
 // "unix:/run/godwit/api.sock"; a client may also write "http://" in front.
 #pragma once
 
+#include "lib/error.hpp"
+
 #include <cstdint>
 #include <string>
-
-#include "lib/error.hpp"
 
 namespace godwit::http {
 

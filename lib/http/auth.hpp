@@ -1,10 +1,10 @@
 // Who is asking, by bearer token (RFC 6750) or by the uid behind a unix socket.
 #pragma once
 
+#include "lib/http/server.hpp"
+
 #include <string>
 #include <vector>
-
-#include "lib/http/server.hpp"
 
 namespace godwit::http {
 

@@ -2,13 +2,14 @@
 // alive that turns out dead before any byte of the answer is opened anew once.
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
+#include "lib/http/message.hpp"
+
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 
-#include "lib/http/message.hpp"
+#include <boost/asio/any_io_executor.hpp>
 
 namespace godwit::http {
 
@@ -25,9 +26,8 @@ public:
     Task<Response> send(Request request, std::chrono::milliseconds deadline);
 
     // 2xx -> the parsed body (null if empty), anything else -> error_of().
-    Task<json::bj::value> call(std::string method, std::string path_and_query,
-                               json::bj::value body, Headers headers,
-                               std::chrono::milliseconds deadline);
+    Task<json::bj::value> call(std::string method, std::string path_and_query, json::bj::value body,
+                               Headers headers, std::chrono::milliseconds deadline);
 
     // Server-sent events until the server ends the stream (ok), `on_event` returns false (ok), or
     // nothing at all, not even a heartbeat, came for `silence` (Retry).

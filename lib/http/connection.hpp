@@ -1,13 +1,13 @@
 // One connection from the client's side. Only lib/http includes this.
 #pragma once
 
+#include "lib/http/message.hpp"
+#include "lib/http/session.hpp"
+
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
-
-#include "lib/http/message.hpp"
-#include "lib/http/session.hpp"
 
 namespace godwit::http {
 

@@ -1,12 +1,12 @@
 // The three open routes every daemon has: /livez, /readyz, /metrics.
 #pragma once
 
+#include "lib/http/server.hpp"
+#include "lib/metrics.hpp"
+
 #include <functional>
 #include <string>
 #include <vector>
-
-#include "lib/http/server.hpp"
-#include "lib/metrics.hpp"
 
 namespace godwit::http {
 

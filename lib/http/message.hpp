@@ -2,6 +2,10 @@
 // lib/http/session.cpp and nowhere else.
 #pragma once
 
+#include "lib/error.hpp"
+#include "lib/json.hpp"
+#include "lib/task.hpp"
+
 #include <functional>
 #include <map>
 #include <memory>
@@ -11,10 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include "lib/error.hpp"
-#include "lib/json.hpp"
-#include "lib/task.hpp"
-
 namespace godwit::http {
 
 // Header names are lower case.
@@ -22,7 +22,7 @@ using Headers = std::vector<std::pair<std::string, std::string>>;
 
 struct Request {
     std::string method = "GET";
-    std::string path;                          // decoded, without the query: "/v1/vms/web-1:migrate"
+    std::string path;  // decoded, without the query: "/v1/vms/web-1:migrate"
     std::map<std::string, std::string> query;  // decoded
     Headers headers;
     std::string body;

@@ -2,11 +2,11 @@
 // '/' or ':' can never change which route is meant.
 #pragma once
 
+#include "lib/http/server.hpp"
+
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "lib/http/server.hpp"
 
 namespace godwit::http {
 

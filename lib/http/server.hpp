@@ -2,14 +2,15 @@
 // without one cannot be declared, so the default is to deny.
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
+#include "lib/http/message.hpp"
+
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "lib/http/message.hpp"
+#include <boost/asio/any_io_executor.hpp>
 
 namespace godwit::http {
 
@@ -20,7 +21,7 @@ using Handler = std::function<boost::asio::awaitable<Response>(Request)>;
 enum class Access { open, viewer, operator_, netadmin, admin, peer };
 
 struct Route {
-    std::string method;   // "GET"
+    std::string method;  // "GET"
     // "/v1/vms/{vm}:migrate": {name} matches one segment, up to '/' or to a literal ":verb"; a ':'
     // inside a value comes percent-encoded. A HEAD request is answered by the GET route.
     std::string pattern;

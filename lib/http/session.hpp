@@ -1,17 +1,17 @@
 // One accepted connection, from the server's side. Only lib/http includes this.
 #pragma once
 
-#include <fcntl.h>
+#include "lib/http/router.hpp"
+#include "lib/http/server.hpp"
 
-#include <boost/asio/any_io_executor.hpp>
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
+#include <fcntl.h>
 #include <memory>
 #include <set>
 #include <string>
 
-#include "lib/http/router.hpp"
-#include "lib/http/server.hpp"
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
 
 namespace godwit::http {
 
@@ -19,7 +19,9 @@ namespace godwit::http {
 using StreamSocket = boost::asio::generic::stream_protocol::socket;
 
 // Asio opens sockets without it, and a program started by ours (QEMU) would keep them open.
-inline void close_on_exec(int descriptor) { fcntl(descriptor, F_SETFD, FD_CLOEXEC); }
+inline void close_on_exec(int descriptor) {
+    fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+}
 
 // What stop() needs of a connection.
 class Stoppable {

@@ -1,11 +1,11 @@
 // Server-sent events as text (WHATWG HTML §9.2), both ways.
 #pragma once
 
+#include "lib/http/message.hpp"
+
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "lib/http/message.hpp"
 
 namespace godwit::http {
 
@@ -24,7 +24,7 @@ public:
 private:
     void take_line(std::string_view line, std::vector<Event>& out);
 
-    std::string rest_;  // an unfinished line
+    std::string rest_;           // an unfinished line
     bool skip_newline_ = false;  // the last line ended in '\r', a '\n' may follow
     Event event_;
     bool has_data_ = false;

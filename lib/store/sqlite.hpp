@@ -7,6 +7,8 @@
 // read again); a broken constraint is Conflict; a damaged file is Corrupt; wrong SQL is Rejected.
 #pragma once
 
+#include "lib/error.hpp"
+
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -16,8 +18,6 @@
 #include <string_view>
 #include <variant>
 #include <vector>
-
-#include "lib/error.hpp"
 
 namespace godwit::sqlite {
 

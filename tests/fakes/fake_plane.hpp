@@ -1,13 +1,12 @@
 // A plane of plain memory that writes down in which order it is told things.
 #pragma once
 
+#include "dataplane/plane.hpp"
+
 #include <map>
 #include <string>
-#include <vector>
-
 #include <unistd.h>
-
-#include "dataplane/plane.hpp"
+#include <vector>
 
 namespace godwit::test {
 
@@ -19,7 +18,8 @@ public:
     std::vector<dataplane::PortState> ports() override { return ports_; }
     Result<void> set_vm(std::uint16_t vm, const dataplane::VmSetup& setup) override {
         if (refuse_) return fail(Fault::Retry, "tell the plane", "refused");
-        order.push_back("set_vm " + std::to_string(vm) + " word " + std::to_string(records_[vm].steer != 0));
+        order.push_back("set_vm " + std::to_string(vm) + " word " +
+                        std::to_string(records_[vm].steer != 0));
         setups[vm] = setup;
         return {};
     }
@@ -40,7 +40,8 @@ public:
     int events_fd() override { return -1; }
     void poll_events(const std::function<void(const Drained&)>&) override {}
     Result<ResetCount> end_sessions(std::uint16_t vm, std::uint32_t slot, Tell tell) override {
-        order.push_back(std::string("end ") + (tell == Tell::peers ? "tell " : "") + std::to_string(slot));
+        order.push_back(std::string("end ") + (tell == Tell::peers ? "tell " : "") +
+                        std::to_string(slot));
         ResetCount count{records_[vm].sessions[slot], 0};
         records_[vm].sessions[slot] = 0;
         return count;

@@ -2,18 +2,20 @@
 // executor they sleep on, after the advance() that reaches them.
 #pragma once
 
-#include <boost/asio/redirect_error.hpp>
+#include "lib/clock.hpp"
+
 #include <map>
 #include <memory>
 
-#include "lib/clock.hpp"
+#include <boost/asio/redirect_error.hpp>
 
 namespace godwit::fakes {
 
 class ManualClock final : public Clock {
 public:
     explicit ManualClock(std::chrono::system_clock::time_point start =
-                             std::chrono::system_clock::time_point(std::chrono::hours(24 * 365 * 56)))
+                             std::chrono::system_clock::time_point(std::chrono::hours(24 * 365 *
+                                                                                      56)))
         : start_(start) {}
 
     std::chrono::system_clock::time_point now() override { return start_ + passed_; }
@@ -26,8 +28,8 @@ public:
         auto executor = co_await asio::this_coro::executor;
         const auto due = passed_ + time;
         if (time.count() <= 0) co_return;
-        auto timer = std::make_shared<asio::steady_timer>(executor,
-                                                          asio::steady_timer::time_point::max());
+        auto timer =
+            std::make_shared<asio::steady_timer>(executor, asio::steady_timer::time_point::max());
         const auto place = sleepers_.emplace(due, timer);
         boost::system::error_code woken;
         co_await timer->async_wait(asio::redirect_error(asio::use_awaitable, woken));

@@ -1,13 +1,14 @@
 // Runs one coroutine to its end on an io_context that the test owns.
 #pragma once
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
+#include "lib/task.hpp"
+
 #include <exception>
 #include <optional>
 #include <stdexcept>
 
-#include "lib/task.hpp"
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
 
 namespace godwit::fakes {
 

@@ -2,13 +2,14 @@
 // a client on the test's own io_context.
 #pragma once
 
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
+#include "lib/http/server.hpp"
+
 #include <stdexcept>
 #include <string>
 #include <thread>
 
-#include "lib/http/server.hpp"
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
 
 namespace godwit::fakes {
 

@@ -1,22 +1,21 @@
 // A directory under $TMPDIR that goes away with the test.
 #pragma once
 
-#include <unistd.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <unistd.h>
 
 namespace godwit::fakes {
 
 class TemporaryDirectory {
 public:
     TemporaryDirectory() {
-        std::string name =
-            (std::filesystem::temp_directory_path() / ("gwt" + std::to_string(getpid()) + "-XXXXXX"))
-                .string();
+        std::string name = (std::filesystem::temp_directory_path() /
+                            ("gwt" + std::to_string(getpid()) + "-XXXXXX"))
+                               .string();
         if (!mkdtemp(name.data())) throw std::runtime_error("mkdtemp " + name);
         path_ = name;
     }

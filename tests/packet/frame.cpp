@@ -3,7 +3,6 @@
 #include "tests/packet/frame.hpp"
 
 #include <arpa/inet.h>
-
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -27,9 +26,12 @@ template <typename Range>
 void append(Bytes& out, const Range& more) {
     out.insert(out.end(), more.begin(), more.end());
 }
-std::size_t address_bytes(const Address& a) { return a.family == 4 ? 4 : 16; }
+std::size_t address_bytes(const Address& a) {
+    return a.family == 4 ? 4 : 16;
+}
 void put_address(Bytes& out, const Address& a) {
-    out.insert(out.end(), a.bytes.begin(), a.bytes.begin() + static_cast<std::ptrdiff_t>(address_bytes(a)));
+    out.insert(out.end(), a.bytes.begin(),
+               a.bytes.begin() + static_cast<std::ptrdiff_t>(address_bytes(a)));
 }
 
 // The pseudo header of RFC 9293 3.1 and RFC 8200 8.1, in front of `payload`.
@@ -93,7 +95,8 @@ Endpoint endpoint(std::string_view text, const Mac& mac) {
 
 std::uint16_t internet_checksum(const Bytes& bytes, std::uint32_t sum) {
     for (std::size_t i = 0; i < bytes.size(); i += 2)
-        sum += static_cast<std::uint32_t>(bytes[i] << 8) | (i + 1 < bytes.size() ? bytes[i + 1] : 0u);
+        sum +=
+            static_cast<std::uint32_t>(bytes[i] << 8) | (i + 1 < bytes.size() ? bytes[i + 1] : 0u);
     while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
     return static_cast<std::uint16_t>(~sum);
 }
@@ -146,12 +149,19 @@ Bytes Tcp::segment(const Segment& s) const {
     put32(l4, 0);
     append(l4, s.payload);
     set16(l4, 16, transport_checksum(from.ip, to.ip, 6, l4));
-    return ethernet(to.mac, from.mac, from.ip.family == 4 ? 0x0800 : 0x86dd, ip(from.ip, to.ip, 6, l4));
+    return ethernet(to.mac, from.mac, from.ip.family == 4 ? 0x0800 : 0x86dd,
+                    ip(from.ip, to.ip, 6, l4));
 }
 
-Bytes Tcp::syn() const { return segment({0x02, isn, 0, {}}); }
-Bytes Tcp::syn_ack() const { return segment({0x12, isn, peer_isn + 1, {}}); }
-Bytes Tcp::ack_of(std::uint32_t number) const { return segment({0x10, isn + 1, number, {}}); }
+Bytes Tcp::syn() const {
+    return segment({0x02, isn, 0, {}});
+}
+Bytes Tcp::syn_ack() const {
+    return segment({0x12, isn, peer_isn + 1, {}});
+}
+Bytes Tcp::ack_of(std::uint32_t number) const {
+    return segment({0x10, isn + 1, number, {}});
+}
 Bytes Tcp::data(std::string_view text, std::uint32_t offset) const {
     return segment({0x18, isn + 1 + offset, peer_isn + 1, std::string(text)});
 }
@@ -161,7 +171,9 @@ Bytes Tcp::fin(std::uint32_t offset, std::uint32_t peer_offset) const {
 Bytes Tcp::fin_acked(std::uint32_t offset, std::uint32_t peer_offset) const {
     return segment({0x10, isn + 1 + offset, peer_isn + 1 + peer_offset, {}});
 }
-Bytes Tcp::rst(std::uint32_t offset) const { return segment({0x14, isn + 1 + offset, peer_isn + 1, {}}); }
+Bytes Tcp::rst(std::uint32_t offset) const {
+    return segment({0x14, isn + 1 + offset, peer_isn + 1, {}});
+}
 
 Tcp tcp(std::string_view client, std::string_view vm) {
     return {endpoint(client, kClientMac), endpoint(vm, kVmMac)};
@@ -175,7 +187,8 @@ Bytes Udp::datagram(std::string_view text) const {
     put16(l4, 0);
     append(l4, text);
     set16(l4, 6, transport_checksum(from.ip, to.ip, 17, l4));
-    return ethernet(to.mac, from.mac, from.ip.family == 4 ? 0x0800 : 0x86dd, ip(from.ip, to.ip, 17, l4));
+    return ethernet(to.mac, from.mac, from.ip.family == 4 ? 0x0800 : 0x86dd,
+                    ip(from.ip, to.ip, 17, l4));
 }
 Udp udp(std::string_view client, std::string_view vm) {
     return {endpoint(client, kClientMac), endpoint(vm, kVmMac)};
@@ -192,7 +205,9 @@ Bytes Echo::message(bool is_request) const {
     set16(l4, 2, internet_checksum(l4));
     return ethernet(to_mac, from_mac, 0x0800, ip(from, to, 1, l4));
 }
-Bytes Echo::reply() const { return Echo{to, from, to_mac, from_mac, identifier}.message(false); }
+Bytes Echo::reply() const {
+    return Echo{to, from, to_mac, from_mac, identifier}.message(false);
+}
 Echo echo(std::string_view asker, std::string_view asked, std::uint16_t identifier) {
     return {address(asker), address(asked), kClientMac, kVmMac, identifier};
 }
@@ -224,7 +239,9 @@ Bytes arp_reply_from_vm(std::string_view vm, std::string_view client) {
 Bytes gratuitous_arp(std::string_view text, const Mac& mac) {
     return arp({1, mac, std::string(text), {}, std::string(text)});
 }
-Bytes rarp(const Mac& mac) { return arp({3, mac, "0.0.0.0", mac, "0.0.0.0", kBroadcast, 0x8035}); }
+Bytes rarp(const Mac& mac) {
+    return arp({3, mac, "0.0.0.0", mac, "0.0.0.0", kBroadcast, 0x8035});
+}
 
 Bytes neighbour_solicit(std::string_view asker, std::string_view target, const Mac& mac) {
     Address to = address(target);
@@ -238,8 +255,8 @@ Bytes duplicate_probe(std::string_view target, const Mac& mac) {
     return icmpv6_frame(solicited_node_mac(to), mac, address("::"), solicited_node(to),
                         neighbour_message(135, 0, to));
 }
-Bytes neighbour_advert(std::string_view target, std::string_view to, const Mac& mac, const Mac& to_mac,
-                       bool solicited) {
+Bytes neighbour_advert(std::string_view target, std::string_view to, const Mac& mac,
+                       const Mac& to_mac, bool solicited) {
     Bytes message = neighbour_message(136, static_cast<std::uint8_t>(0x20 | (solicited ? 0x40 : 0)),
                                       address(target));
     append(message, Bytes{2, 1});
@@ -284,7 +301,9 @@ bool tcp_checksum_is_right(const Bytes& frame) {
     from.family = to.family = v4 ? 4 : 6;
     std::memcpy(from.bytes.data(), &frame.at(v4 ? 26 : 22), v4 ? 4 : 16);
     std::memcpy(to.bytes.data(), &frame.at(v4 ? 30 : 38), v4 ? 4 : 16);
-    return transport_checksum(from, to, 6, Bytes(frame.begin() + static_cast<std::ptrdiff_t>(l4), frame.end())) == 0;
+    return transport_checksum(
+               from, to, 6, Bytes(frame.begin() + static_cast<std::ptrdiff_t>(l4), frame.end())) ==
+           0;
 }
 bool icmpv6_checksum_is_right(const Bytes& frame) {
     Address from, to;

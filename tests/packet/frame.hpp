@@ -32,7 +32,8 @@ struct Endpoint {
     std::uint16_t port = 0;
     Mac mac{};
 };
-Endpoint endpoint(std::string_view text, const Mac& mac);  // "10.0.0.9:4000" or "[2001:db8::9]:4000"
+Endpoint endpoint(std::string_view text,
+                  const Mac& mac);  // "10.0.0.9:4000" or "[2001:db8::9]:4000"
 
 struct Segment {
     std::uint8_t flags = 0;
@@ -90,27 +91,29 @@ struct Arp {
     std::uint16_t ethertype = 0x0806;
 };
 Bytes arp(const Arp& fields);
-Bytes arp_request(std::string_view asker, std::string_view asked);                // a client asks
+Bytes arp_request(std::string_view asker, std::string_view asked);  // a client asks
 Bytes arp_request_from_vm(std::string_view vm, std::string_view asked);
 Bytes arp_reply_to_vm(std::string_view client, std::string_view vm);
 Bytes arp_reply_from_vm(std::string_view vm, std::string_view client);
 Bytes gratuitous_arp(std::string_view address, const Mac& mac = kVmMac);
 Bytes rarp(const Mac& mac = kVmMac);
 
-Bytes neighbour_solicit(std::string_view asker, std::string_view target, const Mac& mac = kClientMac);
+Bytes neighbour_solicit(std::string_view asker, std::string_view target,
+                        const Mac& mac = kClientMac);
 Bytes duplicate_probe(std::string_view target, const Mac& mac);
-Bytes neighbour_advert(std::string_view target, std::string_view to, const Mac& mac, const Mac& to_mac,
-                       bool solicited);
+Bytes neighbour_advert(std::string_view target, std::string_view to, const Mac& mac,
+                       const Mac& to_mac, bool solicited);
 Bytes router_solicit(const Mac& mac);
-Bytes icmp_error(std::string_view router, std::string_view vm);       // fragmentation needed
-Bytes icmpv6_error(std::string_view router, std::string_view vm);     // packet too big
+Bytes icmp_error(std::string_view router, std::string_view vm);    // fragmentation needed
+Bytes icmpv6_error(std::string_view router, std::string_view vm);  // packet too big
 
 // Bare layers, for what the builders above do not say.
 Bytes ethernet(const Mac& to, const Mac& from, std::uint16_t type, const Bytes& payload);
 Bytes ip(const Address& from, const Address& to, std::uint8_t protocol, const Bytes& payload,
          std::uint16_t fragment = 0);
 Bytes vlan_tagged(const Bytes& frame, std::uint16_t vlan);
-Bytes fragment_of(const Bytes& frame, std::uint16_t offset_words);  // IPv4: sets the offset, fixes the sum
+Bytes fragment_of(const Bytes& frame,
+                  std::uint16_t offset_words);  // IPv4: sets the offset, fixes the sum
 
 std::uint16_t internet_checksum(const Bytes& bytes, std::uint32_t sum = 0);
 bool tcp_checksum_is_right(const Bytes& frame);

@@ -2,6 +2,8 @@
 // whoever runs the steering text in user space (model plane, unit tests, bench).
 #pragma once
 
+#include "steering/slot.h"
+
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -9,8 +11,6 @@
 #include <random>
 #include <utility>
 #include <vector>
-
-#include "steering/slot.h"
 
 struct steer_plane {
     struct steer_config config{};
@@ -24,12 +24,17 @@ struct steer_plane {
     std::array<std::uint64_t, STEER_WHYS> reasons{};
 };
 
-static inline struct steer_line* steer_line(steer_plane* plane, enum steer_table table, std::uint32_t index) {
+static inline struct steer_line* steer_line(steer_plane* plane, enum steer_table table,
+                                            std::uint32_t index) {
     std::vector<struct steer_line>& lines = plane->tables[table];
     return index < lines.size() ? &lines[index] : nullptr;
 }
-static inline const struct steer_config* steer_config(steer_plane* plane) { return &plane->config; }
-static inline std::uint32_t steer_tick(steer_plane* plane) { return plane->tick; }
+static inline const struct steer_config* steer_config(steer_plane* plane) {
+    return &plane->config;
+}
+static inline std::uint32_t steer_tick(steer_plane* plane) {
+    return plane->tick;
+}
 static inline vm_record* steer_vm(steer_plane* plane, std::uint32_t vm) {
     return vm < plane->vms.size() ? &plane->vms[vm] : nullptr;
 }
@@ -38,7 +43,8 @@ static inline const struct steer_address* steer_hosted(steer_plane* plane, std::
     auto found = plane->hosted.find({family, be[0], be[1], be[2], be[3]});
     return found == plane->hosted.end() ? nullptr : &found->second;
 }
-static inline const struct steer_identity* steer_sender(steer_plane* plane, const std::uint8_t* mac) {
+static inline const struct steer_identity* steer_sender(steer_plane* plane,
+                                                        const std::uint8_t* mac) {
     std::array<std::uint8_t, 6> key;
     std::memcpy(key.data(), mac, 6);
     auto found = plane->senders.find({plane->ifindex, key});

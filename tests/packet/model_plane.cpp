@@ -1,27 +1,31 @@
 // Runs steer_packet() over model_memory.hpp and carries the verdict out as a plane would.
 #include "tests/packet/model_plane.hpp"
 
-#include "tests/packet/model_memory.hpp"
-
 #include "steering/rewrite.h"
 #include "steering/steer.h"
+
+#include "tests/packet/model_memory.hpp"
 
 namespace godwit::test {
 namespace {
 
 constexpr std::uint32_t kVms = 4;
-std::uint32_t ifindex_of(Port port) { return 10 + port; }
+std::uint32_t ifindex_of(Port port) {
+    return 10 + port;
+}
 
 }  // namespace
 
-ModelPlane::ModelPlane(TableSizes sizes, std::uint32_t seed) : memory_(std::make_unique<steer_plane>()) {
-    size_tables(*memory_, {sizes.session_lines, sizes.overflow_lines, sizes.handshake_lines, kVms}, seed,
-                kTicksPerSecond);
+ModelPlane::ModelPlane(TableSizes sizes, std::uint32_t seed)
+    : memory_(std::make_unique<steer_plane>()) {
+    size_tables(*memory_, {sizes.session_lines, sizes.overflow_lines, sizes.handshake_lines, kVms},
+                seed, kTicksPerSecond);
 }
 ModelPlane::ModelPlane(const struct steer_config& config) : ModelPlane() {
     memory_->config = config;
     for (unsigned t = 0; t < STEER_TABLES; ++t)
-        memory_->tables[t].assign(steer_lines(static_cast<enum steer_table>(t), config.table[t]), {});
+        memory_->tables[t].assign(steer_lines(static_cast<enum steer_table>(t), config.table[t]),
+                                  {});
 }
 ModelPlane::~ModelPlane() = default;
 
@@ -38,7 +42,8 @@ void ModelPlane::manage(const ManagedVm& vm) {
         Address a = address(text);
         std::array<std::uint32_t, 4> w = a.words_be();
         auto id = static_cast<std::uint16_t>(vm.vm * STEER_ADDRESSES_PER_VM + index++);
-        memory_->hosted[{static_cast<std::uint32_t>(a.family), w[0], w[1], w[2], w[3]}] = {vm.vm, id};
+        memory_->hosted[{static_cast<std::uint32_t>(a.family), w[0], w[1], w[2], w[3]}] = {vm.vm,
+                                                                                           id};
     }
 }
 
@@ -51,7 +56,9 @@ Outcome ModelPlane::send(Port from, const Bytes& frame) {
     steer_parse(&p, data, data + out.frame.size(), static_cast<std::uint32_t>(out.frame.size()));
     struct steer_outcome outcome = ::steer_packet(memory_.get(), &p);
     struct steer_verdict v = outcome.verdict;
-    auto port = [&](unsigned slot) { return static_cast<Port>(outcome.vm->backend[slot].ifindex - 10); };
+    auto port = [&](unsigned slot) {
+        return static_cast<Port>(outcome.vm->backend[slot].ifindex - 10);
+    };
     out.action = static_cast<steer_action>(v.action);
     out.why = steer_why_name(v.why);
     ++memory_->reasons[v.why];
@@ -68,12 +75,24 @@ Outcome ModelPlane::send(Port from, const Bytes& frame) {
     return out;
 }
 
-vm_record& ModelPlane::record(std::uint16_t vm) { return memory_->vms.at(vm); }
-std::span<struct steer_line> ModelPlane::lines(steer_table table) { return memory_->tables[table]; }
-std::uint64_t ModelPlane::reason(steer_why why) { return memory_->reasons[why]; }
-unsigned ModelPlane::drained_events() { return memory_->drained_events; }
-void ModelPlane::advance_s(std::uint32_t seconds) { memory_->tick += seconds * kTicksPerSecond; }
-void ModelPlane::advance_ticks(std::uint32_t ticks) { memory_->tick += ticks; }
+vm_record& ModelPlane::record(std::uint16_t vm) {
+    return memory_->vms.at(vm);
+}
+std::span<struct steer_line> ModelPlane::lines(steer_table table) {
+    return memory_->tables[table];
+}
+std::uint64_t ModelPlane::reason(steer_why why) {
+    return memory_->reasons[why];
+}
+unsigned ModelPlane::drained_events() {
+    return memory_->drained_events;
+}
+void ModelPlane::advance_s(std::uint32_t seconds) {
+    memory_->tick += seconds * kTicksPerSecond;
+}
+void ModelPlane::advance_ticks(std::uint32_t ticks) {
+    memory_->tick += ticks;
+}
 
 steer_swept ModelPlane::sweep() {
     steer_swept total{0, 0, 0};

@@ -2,16 +2,16 @@
 // unit tests drive, and the reference for the others.
 #pragma once
 
-#include <memory>
-
 #include "tests/packet/plane.hpp"
+
+#include <memory>
 
 struct steer_plane;
 
 namespace godwit::test {
 
 class ModelPlane final : public Plane {
-  public:
+public:
     explicit ModelPlane(TableSizes sizes = {}, std::uint32_t seed = 1);
     // With the geometry and the hash of another plane, so that both keep everything at the same place.
     explicit ModelPlane(const steer_config& config);
@@ -30,7 +30,7 @@ class ModelPlane final : public Plane {
 
     static constexpr std::uint32_t kTicksPerSecond = 250;
 
-  private:
+private:
     std::unique_ptr<steer_plane> memory_;
 };
 

@@ -13,7 +13,9 @@ void each_slot(Plane& plane, steer_table table, Visit visit) {
     }
 }
 
-bool is_live(const steer_slot& slot) { return steer_meta_life(slot.meta) == STEER_LIVE; }
+bool is_live(const steer_slot& slot) {
+    return steer_meta_life(slot.meta) == STEER_LIVE;
+}
 
 }  // namespace
 
@@ -65,7 +67,8 @@ std::optional<Slot> Plane::handshake_of(const Tcp& client, std::uint16_t vm) {
 std::uint32_t Plane::entries(std::initializer_list<steer_table> tables) {
     std::uint32_t count = 0;
     for (steer_table table : tables)
-        each_slot(*this, table, [&](steer_slot& slot, steer_line&) { count += is_live(slot) ? 1 : 0; });
+        each_slot(*this, table,
+                  [&](steer_slot& slot, steer_line&) { count += is_live(slot) ? 1 : 0; });
     return count;
 }
 
@@ -75,7 +78,8 @@ std::array<std::uint32_t, 4> Plane::audit(std::uint16_t vm) {
         auto table = static_cast<steer_table>(t);
         unsigned base = steer_is_session_table(table) ? 0 : 2;
         each_slot(*this, table, [&](steer_slot& slot, steer_line&) {
-            if (is_live(slot) && !(slot.meta & STEER_META_CLOSED) && steer_key_vm(slot.address_id) == vm)
+            if (is_live(slot) && !(slot.meta & STEER_META_CLOSED) &&
+                steer_key_vm(slot.address_id) == vm)
                 ++counted[base + steer_meta_owner(slot.meta)];
         });
     }

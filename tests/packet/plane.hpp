@@ -3,15 +3,16 @@
 // Implementations: ModelPlane (plain memory), EbpfPlane (BPF_PROG_TEST_RUN). planes.hpp lists them.
 #pragma once
 
+#include "steering/slot.h"
+#include "steering/types.h"
+
+#include "tests/packet/frame.hpp"
+
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
-
-#include "steering/slot.h"
-#include "steering/types.h"
-#include "tests/packet/frame.hpp"
 
 namespace godwit::test {
 
@@ -36,9 +37,15 @@ struct Plan {
     bool hosting = false;
     bool destination_present = true;
 };
-inline Plan steady(Slot owner) { return {owner, std::nullopt, false, true}; }
-inline Plan hosted(Slot owner) { return {owner, std::nullopt, true, true}; }
-inline Plan flipped(Slot from, Slot to) { return {to, from, true, true}; }
+inline Plan steady(Slot owner) {
+    return {owner, std::nullopt, false, true};
+}
+inline Plan hosted(Slot owner) {
+    return {owner, std::nullopt, true, true};
+}
+inline Plan flipped(Slot from, Slot to) {
+    return {to, from, true, true};
+}
 
 struct Outcome {
     steer_action action = STEER_DROP;
@@ -53,7 +60,7 @@ struct TableSizes {
 };
 
 class Plane {
-  public:
+public:
     virtual ~Plane() = default;
 
     virtual void manage(const ManagedVm& vm) = 0;
@@ -61,8 +68,8 @@ class Plane {
     virtual vm_record& record(std::uint16_t vm) = 0;
     virtual std::span<steer_line> lines(steer_table table) = 0;
     virtual std::uint64_t reason(steer_why why) = 0;
-    virtual steer_swept sweep() = 0;          // every table once
-    virtual unsigned drained_events() = 0;    // announced so far
+    virtual steer_swept sweep() = 0;        // every table once
+    virtual unsigned drained_events() = 0;  // announced so far
     virtual std::uint32_t ticks_per_s() const = 0;
     // Time passes for everything that is remembered. A plane whose clock is the kernel's makes every
     // entry older instead.
@@ -71,22 +78,26 @@ class Plane {
     // The one write.
     void steer(const Plan& plan, std::uint16_t vm = kVm);
     std::uint32_t sessions(Slot slot, std::uint16_t vm = kVm) { return record(vm).sessions[slot]; }
-    std::uint32_t handshakes(Slot slot, std::uint16_t vm = kVm) { return record(vm).handshakes[slot]; }
+    std::uint32_t handshakes(Slot slot, std::uint16_t vm = kVm) {
+        return record(vm).handshakes[slot];
+    }
     bool is_drained(std::uint16_t vm = kVm);  // the level, as user space computes it
 
     std::optional<Slot> pinned_to(const Tcp& client, std::uint16_t vm = kVm);
     std::optional<Slot> pinned_to(const Udp& client, std::uint16_t vm = kVm);
     std::optional<Slot> pinned_to(const Echo& asker, std::uint16_t vm = kVm);
-    std::optional<Slot> handshake_of(const Tcp& client, std::uint16_t vm = kVm);  // or second chance
-    std::uint32_t entries(std::initializer_list<steer_table> tables);  // live slots, closed ones too
+    std::optional<Slot> handshake_of(const Tcp& client,
+                                     std::uint16_t vm = kVm);  // or second chance
+    std::uint32_t entries(
+        std::initializer_list<steer_table> tables);  // live slots, closed ones too
     std::uint32_t session_entries() { return entries({STEER_SESSIONS4, STEER_SESSIONS6}); }
     // The exact counters, recomputed from the tables: {sessions 0, 1, handshakes 0, 1}.
     std::array<std::uint32_t, 4> audit(std::uint16_t vm = kVm);
 
-  protected:
+protected:
     void make_older(std::uint32_t ticks);
 
-  private:
+private:
     struct Wanted {
         Address peer;
         std::uint16_t peer_port, vm_port;

@@ -19,7 +19,7 @@ using Planes = testing::Types<GODWIT_PLANE>;
 // A managed VM, steady on its source, with the addresses 10.1.0.1 and 2001:db8:1::1.
 template <typename P>
 class EveryPlane : public testing::Test {
-  protected:
+protected:
     EveryPlane() {
         plane.manage({});
         plane.steer(steady(kSource));

@@ -1,11 +1,11 @@
 // The frames the switch writes itself, against the independent builders of frame.hpp.
 #include "steering/rewrite.h"
 
-#include <gtest/gtest.h>
+#include "tests/packet/frame.hpp"
 
 #include <cstring>
 
-#include "tests/packet/frame.hpp"
+#include <gtest/gtest.h>
 
 namespace godwit::test {
 namespace {
@@ -38,7 +38,8 @@ TEST(Rewrite, RstIsWhatATcpWouldSend) {
             EXPECT_TRUE(tcp_checksum_is_right(frame));
             std::size_t l4 = wide ? 54 : 34;
             ASSERT_EQ(frame.size(), expected.size());
-            EXPECT_TRUE(std::equal(frame.begin() + static_cast<std::ptrdiff_t>(l4), frame.begin() + static_cast<std::ptrdiff_t>(l4) + 14,
+            EXPECT_TRUE(std::equal(frame.begin() + static_cast<std::ptrdiff_t>(l4),
+                                   frame.begin() + static_cast<std::ptrdiff_t>(l4) + 14,
                                    expected.begin() + static_cast<std::ptrdiff_t>(l4)));
             if (!wide) {
                 EXPECT_EQ(internet_checksum(Bytes(frame.begin() + 14, frame.begin() + 34)), 0);
@@ -52,8 +53,10 @@ TEST(Rewrite, AnnouncementsAreWhatAHostWouldSend) {
     steer_write_arp_announcement(frame.data(), kVmMac.data(), address("10.1.0.1").words_be()[0]);
     EXPECT_EQ(frame, gratuitous_arp("10.1.0.1"));
     Bytes advert(STEER_NA_FRAME_BYTES);
-    steer_write_nd_announcement(advert.data(), kVmMac.data(), address("2001:db8:1::1").bytes.data());
-    EXPECT_EQ(advert, neighbour_advert("2001:db8:1::1", "ff02::1", kVmMac, {0x33, 0x33, 0, 0, 0, 1}, false));
+    steer_write_nd_announcement(advert.data(), kVmMac.data(),
+                                address("2001:db8:1::1").bytes.data());
+    EXPECT_EQ(advert, neighbour_advert("2001:db8:1::1", "ff02::1", kVmMac, {0x33, 0x33, 0, 0, 0, 1},
+                                       false));
 }
 
 TEST(Rewrite, FrameTooShortForTheAnswerIsRefused) {

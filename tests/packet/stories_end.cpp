@@ -12,7 +12,8 @@ TYPED_TEST(EveryPlane, BothFinsAcknowledgedEndTheSession) {
         this->from_client(client.fin());
         EXPECT_EQ(this->plane.sessions(kSource), 1u);
         this->from_source(vm.fin(0, 1));
-        EXPECT_EQ(this->plane.sessions(kSource), 1u) << "the peer has not acknowledged the VM's FIN";
+        EXPECT_EQ(this->plane.sessions(kSource), 1u)
+            << "the peer has not acknowledged the VM's FIN";
         EXPECT_TRUE(went_to(this->from_client(client.fin_acked()), kSourcePort, "session"));
         EXPECT_EQ(this->plane.sessions(kSource), 0u);
         EXPECT_TRUE(went_to(this->from_client(client.fin()), kSourcePort, "session")) << "linger";
@@ -325,7 +326,8 @@ TYPED_TEST(EveryPlane, BecomingASessionIsNoMomentOfBeingDrained) {
 }
 
 TYPED_TEST(EveryPlane, EndsOfTheDestinationsSessionsAnnounceNothing) {
-    Tcp old_client = tcp("10.0.0.9:4000", "10.1.0.1:80"), new_client = tcp("10.0.0.9:4001", "10.1.0.1:80");
+    Tcp old_client = tcp("10.0.0.9:4000", "10.1.0.1:80"),
+        new_client = tcp("10.0.0.9:4001", "10.1.0.1:80");
     this->establish(old_client, kSource);
     this->plane.steer(flipped(kSource, kDestination));
     this->establish(new_client, kDestination);
@@ -393,7 +395,8 @@ TYPED_TEST(EveryPlane, RollbackDoesNotMakeTheCloneAnAuthority) {
         EXPECT_TRUE(went_to(this->from_client(client.data("old")), kSourcePort, "previous"));
         EXPECT_TRUE(dropped(this->from_destination(client.reply().data("copied")), "fenced"));
         EXPECT_TRUE(dropped(this->from_source(client.reply().refusal()), "rst-withheld"));
-        EXPECT_TRUE(went_to(this->from_client(client.data("old")), kDestinationPort, "second-chance"));
+        EXPECT_TRUE(
+            went_to(this->from_client(client.data("old")), kDestinationPort, "second-chance"));
         EXPECT_TRUE(passed(this->from_destination(client.reply().data("mine")), "second-chance"));
         EXPECT_EQ(this->plane.pinned_to(client), kDestination);
         this->from_destination(client.reply().rst());

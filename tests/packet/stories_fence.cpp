@@ -24,7 +24,8 @@ TYPED_TEST(EveryPlane, CloneMayNotSpeakOnASessionThatTheSwitchDoesNotKnow) {
         this->plane.steer(flipped(kSource, kDestination));
         Tcp vm = client.reply();
         EXPECT_TRUE(dropped(this->from_destination(vm.data("keepalive")), "fenced"));
-        EXPECT_TRUE(dropped(this->from_destination(vm.syn_ack()), "fenced")) << "a copied half-open socket";
+        EXPECT_TRUE(dropped(this->from_destination(vm.syn_ack()), "fenced"))
+            << "a copied half-open socket";
         EXPECT_TRUE(dropped(this->from_destination(vm.rst()), "fenced"));
         EXPECT_EQ(this->plane.session_entries(), 0u);
     }
@@ -54,13 +55,17 @@ TYPED_TEST(EveryPlane, BackendThatIsNeitherOwnerNorPreviousIsSilent) {
     for (const Plan& plan : {steady(kSource), hosted(kSource)}) {
         this->plane.steer(plan);
         EXPECT_TRUE(dropped(this->from_destination(client.reply().syn()), "fenced"));
-        EXPECT_TRUE(dropped(this->from_destination(udp("10.0.0.9:1", "10.1.0.1:2").reply().datagram()), "fenced"));
+        EXPECT_TRUE(dropped(
+            this->from_destination(udp("10.0.0.9:1", "10.1.0.1:2").reply().datagram()), "fenced"));
         EXPECT_TRUE(dropped(this->from_destination(gratuitous_arp("10.1.0.1")), "fenced-announce"));
         EXPECT_TRUE(dropped(this->from_destination(rarp()), "fenced-announce"));
-        EXPECT_TRUE(dropped(this->from_destination(arp_reply_from_vm("10.1.0.1", "10.1.0.254")), "fenced"));
-        EXPECT_TRUE(dropped(this->from_destination(echo_from_vm("10.1.0.99", "10.0.0.9").request()), "fenced"))
+        EXPECT_TRUE(
+            dropped(this->from_destination(arp_reply_from_vm("10.1.0.1", "10.1.0.254")), "fenced"));
+        EXPECT_TRUE(dropped(this->from_destination(echo_from_vm("10.1.0.99", "10.0.0.9").request()),
+                            "fenced"))
             << "not with another address either";
-        EXPECT_TRUE(dropped(this->from_destination(ethernet(kBroadcast, kVmMac, 0x88cc, Bytes(46, 0))), "fenced"));
+        EXPECT_TRUE(dropped(
+            this->from_destination(ethernet(kBroadcast, kVmMac, 0x88cc, Bytes(46, 0))), "fenced"));
     }
     EXPECT_TRUE(passed(this->from_source(client.reply().syn()), "opened"));
 }
@@ -92,20 +97,24 @@ TYPED_TEST(EveryPlane, UdpNewcomerIsAnsweredOnlyByWhoWasGivenIt) {
 }
 
 TYPED_TEST(EveryPlane, AnotherVmsAddressIsNoSource) {
-    this->plane.manage({kOtherVm, {"10.1.0.2", "2001:db8:1::2"}, {kOtherVmPort, kUplink}, kOtherVmMac});
+    this->plane.manage(
+        {kOtherVm, {"10.1.0.2", "2001:db8:1::2"}, {kOtherVmPort, kUplink}, kOtherVmMac});
     this->plane.steer(steady(kSource), kOtherVm);
     Tcp forged = tcp("10.0.0.9:4000", "10.1.0.2:80");
     forged.to.mac = kVmMac;
     EXPECT_TRUE(dropped(this->from_source(forged.reply().syn()), "spoofed-source"));
     Tcp forged6 = tcp("[2001:db8::9]:4000", "[2001:db8:1::2]:80");
     EXPECT_TRUE(dropped(this->from_source(forged6.reply().syn()), "spoofed-source"));
-    EXPECT_TRUE(dropped(this->from_source(arp_request_from_vm("10.1.0.2", "10.1.0.254")), "spoofed-source"));
+    EXPECT_TRUE(dropped(this->from_source(arp_request_from_vm("10.1.0.2", "10.1.0.254")),
+                        "spoofed-source"));
     EXPECT_TRUE(dropped(this->from_source(gratuitous_arp("10.1.0.2")), "spoofed-source"));
-    EXPECT_TRUE(passed(this->from_source(tcp("10.0.0.9:4000", "10.1.0.1:80").reply().syn()), "opened"));
+    EXPECT_TRUE(
+        passed(this->from_source(tcp("10.0.0.9:4000", "10.1.0.1:80").reply().syn()), "opened"));
 }
 
 TYPED_TEST(EveryPlane, UnsteeredAddressOfAnActiveVmIsLeftAlone) {
-    EXPECT_TRUE(passed(this->from_source(echo_from_vm("10.1.0.30", "10.0.0.9").request()), "not-managed"));
+    EXPECT_TRUE(
+        passed(this->from_source(echo_from_vm("10.1.0.30", "10.0.0.9").request()), "not-managed"));
 }
 
 // Second chance: an entry or a handshake record was lost, and the previous owner refuses what is the
@@ -115,7 +124,8 @@ TYPED_TEST(EveryPlane, RefusalByTheSourceIsWithheldAndTheDestinationIsAsked) {
         this->plane.steer(flipped(kSource, kDestination));
         EXPECT_TRUE(went_to(this->from_client(client.data("whose?")), kSourcePort, "previous"));
         EXPECT_TRUE(dropped(this->from_source(client.reply().refusal()), "rst-withheld"));
-        EXPECT_TRUE(went_to(this->from_client(client.data("whose?")), kDestinationPort, "second-chance"));
+        EXPECT_TRUE(
+            went_to(this->from_client(client.data("whose?")), kDestinationPort, "second-chance"));
         EXPECT_TRUE(passed(this->from_destination(client.reply().data("mine")), "second-chance"));
         EXPECT_EQ(this->plane.pinned_to(client), kDestination);
         EXPECT_EQ(this->plane.handshakes(kDestination), 0u);
@@ -126,10 +136,13 @@ TYPED_TEST(EveryPlane, RefusedForgeryGivesNoChanceToTheClientsOwnSegments) {
     for (const Tcp& client : both_families()) {
         this->plane.steer(flipped(kSource, kDestination));
         this->from_client(client.ack_of(0x70000000));
-        EXPECT_TRUE(dropped(this->from_source(client.reply().segment({0x04, 0x70000000, 0, {}})), "rst-withheld"));
+        EXPECT_TRUE(dropped(this->from_source(client.reply().segment({0x04, 0x70000000, 0, {}})),
+                            "rst-withheld"));
         EXPECT_TRUE(went_to(this->from_client(client.data("mine")), kSourcePort, "previous"));
-        EXPECT_TRUE(dropped(this->from_source(client.reply().refusal()), "rst-withheld")) << "and this one counts";
-        EXPECT_TRUE(went_to(this->from_client(client.data("mine")), kDestinationPort, "second-chance"));
+        EXPECT_TRUE(dropped(this->from_source(client.reply().refusal()), "rst-withheld"))
+            << "and this one counts";
+        EXPECT_TRUE(
+            went_to(this->from_client(client.data("mine")), kDestinationPort, "second-chance"));
         EXPECT_TRUE(passed(this->from_destination(client.reply().rst()), "second-chance"));
     }
 }
@@ -175,7 +188,8 @@ TYPED_TEST(EveryPlane, RefusedSynIsToldAtOnce) {
     for (const Tcp& client : both_families()) {
         this->plane.steer(flipped(kSource, kDestination));
         this->from_client(client.syn());
-        EXPECT_TRUE(passed(this->from_destination(client.reply().rst()), "handshake")) << "closed port";
+        EXPECT_TRUE(passed(this->from_destination(client.reply().rst()), "handshake"))
+            << "closed port";
         EXPECT_EQ(this->plane.handshakes(kDestination), 0u);
     }
     for (const Tcp& client : both_families(4001)) {
@@ -208,7 +222,8 @@ TYPED_TEST(EveryPlane, CopiedSocketInTheWayOfANewConnectionIsClearedByItsChallen
         Tcp again = client.restarted(0x70000000);
         this->from_client(again.syn());
         EXPECT_TRUE(dropped(this->from_destination(client.reply().data("copied")), "fenced"));
-        EXPECT_TRUE(passed(this->from_destination(client.reply().ack()), "handshake")) << "the challenge";
+        EXPECT_TRUE(passed(this->from_destination(client.reply().ack()), "handshake"))
+            << "the challenge";
         Outcome clears = this->from_client(again.segment({0x04, client.isn + 1, 0, {}}));
         EXPECT_TRUE(went_to(clears, kDestinationPort, "handshake"));
         EXPECT_TRUE(went_to(this->from_client(again.syn()), kDestinationPort, "handshake"));
@@ -221,7 +236,8 @@ TYPED_TEST(EveryPlane, CopiedSocketInTheWayOfANewConnectionIsClearedByItsChallen
 }
 
 TYPED_TEST(EveryPlane, RstOfASteadyVmIsNotHeldBack) {
-    EXPECT_TRUE(passed(this->from_source(tcp("10.0.0.9:4000", "10.1.0.1:80").reply().rst()), "opened"));
+    EXPECT_TRUE(
+        passed(this->from_source(tcp("10.0.0.9:4000", "10.1.0.1:80").reply().rst()), "opened"));
 }
 
 }  // namespace godwit::test

@@ -19,7 +19,8 @@ TYPED_TEST(EveryPlane, SynFloodMakesNoEntriesAndLosesNoSession) {
     EXPECT_EQ(this->plane.session_entries(), 2u);
     for (const Tcp& client : clients)
         EXPECT_TRUE(went_to(this->from_client(client.data("a")), kSourcePort, "session"));
-    EXPECT_EQ(this->plane.audit()[3], this->plane.handshakes(kDestination)) << "evictions are counted exactly";
+    EXPECT_EQ(this->plane.audit()[3], this->plane.handshakes(kDestination))
+        << "evictions are counted exactly";
 }
 
 TYPED_TEST(EveryPlane, SpoofedAckFloodMakesNoEntriesAndLosesNoSession) {
@@ -44,7 +45,8 @@ TYPED_TEST(EveryPlane, ForgedSynAndForgedAckTogetherMakeNoEntry) {
         this->from_client(client.segment({0x10, 77, 88, {}}));
         EXPECT_TRUE(passed(this->from_source(client.reply().ack()), "handshake"));
         EXPECT_EQ(this->plane.session_entries(), 0u);
-        EXPECT_TRUE(passed(this->from_source(client.reply().fin_acked(0, 5)), "handshake")) << "took 5 bytes";
+        EXPECT_TRUE(passed(this->from_source(client.reply().fin_acked(0, 5)), "handshake"))
+            << "took 5 bytes";
         EXPECT_EQ(this->plane.session_entries(), 1u);
         this->from_source(client.reply().rst());
         this->plane.advance_s(4);
@@ -62,7 +64,8 @@ TYPED_TEST(EveryPlane, ForgedSynDoesNotLeadAClientAstray) {
         this->from_destination(forged.reply().syn_ack());
         EXPECT_TRUE(went_to(this->from_client(client.data("mine")), kSourcePort, "previous"));
         EXPECT_TRUE(passed(this->from_source(client.reply().fin_acked(0, 4)), "previous"));
-        EXPECT_FALSE(this->plane.pinned_to(client)) << "the forged SYN might have been the true one";
+        EXPECT_FALSE(this->plane.pinned_to(client))
+            << "the forged SYN might have been the true one";
         this->plane.advance_s(31);
         EXPECT_TRUE(passed(this->from_source(client.reply().fin_acked(0, 4)), "opened"));
         EXPECT_EQ(this->plane.pinned_to(client), kSource);
@@ -78,9 +81,11 @@ TYPED_TEST(EveryPlane, RefusalOfSomethingElseIsNotTheRefusalOfAForgedSyn) {
         this->plane.steer(flipped(kSource, kDestination));
         this->plane.steer(flipped(kDestination, kSource));
         this->from_client(client.restarted(0x70000000).syn());
-        Outcome refusal = this->from_source(client.reply().segment({0x04, client.peer_isn + 1, 0, {}}));
+        Outcome refusal =
+            this->from_source(client.reply().segment({0x04, client.peer_isn + 1, 0, {}}));
         EXPECT_TRUE(dropped(refusal, "rst-withheld"));
-        EXPECT_TRUE(went_to(this->from_client(client.data("mine")), kDestinationPort, "second-chance"));
+        EXPECT_TRUE(
+            went_to(this->from_client(client.data("mine")), kDestinationPort, "second-chance"));
         this->plane.advance_s(31);
         this->plane.sweep();
     }
@@ -117,7 +122,8 @@ TYPED_TEST(EveryPlane, HandshakeOfTheDestinationThatWasForgottenGetsASecondChanc
     for (unsigned i = 0; i < 4000; ++i) this->from_client(forged_client(i).syn());
     EXPECT_TRUE(went_to(this->from_client(client.ack()), kSourcePort, "previous"));
     EXPECT_TRUE(dropped(this->from_source(client.reply().refusal()), "rst-withheld"));
-    EXPECT_TRUE(went_to(this->from_client(client.data("hello")), kDestinationPort, "second-chance"));
+    EXPECT_TRUE(
+        went_to(this->from_client(client.data("hello")), kDestinationPort, "second-chance"));
     EXPECT_TRUE(passed(this->from_destination(client.reply().data("hello")), "second-chance"));
     EXPECT_EQ(this->plane.pinned_to(client), kDestination);
 }

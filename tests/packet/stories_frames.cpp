@@ -1,7 +1,7 @@
 // Frames that are short, broken or not steered yet: each has its named reason and does no harm (rules 9, 10).
-#include <random>
-
 #include "tests/packet/planes.hpp"
+
+#include <random>
 
 namespace godwit::test {
 
@@ -21,7 +21,8 @@ TYPED_TEST(EveryPlane, FrameShorterThanItsHeadersIsDropped) {
         Bytes whole = client.data("hello");
         for (std::size_t length = 14; length < whole.size(); ++length) {
             EXPECT_TRUE(dropped(this->from_client(cut(whole, length)), "truncated")) << length;
-            EXPECT_TRUE(dropped(this->from_source(cut(client.reply().data("hello"), length)), "truncated"));
+            EXPECT_TRUE(
+                dropped(this->from_source(cut(client.reply().data("hello"), length)), "truncated"));
         }
         EXPECT_EQ(this->plane.session_entries(), 0u);
         EXPECT_TRUE(went_to(this->from_client(whole), kSourcePort, "new-owner"));
@@ -41,7 +42,8 @@ TYPED_TEST(EveryPlane, HeaderThatContradictsItselfIsDropped) {
     EXPECT_TRUE(dropped(this->from_client(with(v4, 47, 0x00)), "bad-header")) << "no flags";
     EXPECT_TRUE(dropped(this->from_source(with(v4, 14, 0x55)), "not-managed") ||
                 dropped(this->from_source(with(v4, 14, 0x55)), "bad-header"));
-    EXPECT_TRUE(dropped(this->from_client(with(arp_request("10.1.0.9", "10.1.0.1"), 18, 8)), "bad-header"));
+    EXPECT_TRUE(
+        dropped(this->from_client(with(arp_request("10.1.0.9", "10.1.0.1"), 18, 8)), "bad-header"));
 }
 
 TYPED_TEST(EveryPlane, FragmentsFollowTheAuthority) {
@@ -75,7 +77,8 @@ TYPED_TEST(EveryPlane, ExtensionHeadersHaveTheirReason) {
 }
 
 TYPED_TEST(EveryPlane, PathMtuErrorsReachWhoeverMayNeedThem) {
-    Bytes v4 = icmp_error("10.0.0.1", "10.1.0.1"), v6 = icmpv6_error("2001:db8::1", "2001:db8:1::1");
+    Bytes v4 = icmp_error("10.0.0.1", "10.1.0.1"),
+          v6 = icmpv6_error("2001:db8::1", "2001:db8:1::1");
     for (const Bytes& frame : {v4, v6}) {
         this->plane.steer(steady(kSource));
         EXPECT_TRUE(went_to(this->from_client(frame), kSourcePort, "icmp-error-default"));
@@ -89,9 +92,11 @@ TYPED_TEST(EveryPlane, PathMtuErrorsReachWhoeverMayNeedThem) {
 TYPED_TEST(EveryPlane, TaggedFramesAreNamed) {
     Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
     EXPECT_TRUE(passed(this->from_client(vlan_tagged(client.syn(), 5)), "vlan-unsupported"));
-    EXPECT_TRUE(passed(this->from_source(vlan_tagged(client.reply().syn(), 5)), "vlan-unsupported"));
+    EXPECT_TRUE(
+        passed(this->from_source(vlan_tagged(client.reply().syn(), 5)), "vlan-unsupported"));
     this->plane.steer(flipped(kSource, kDestination));
-    EXPECT_TRUE(dropped(this->from_destination(vlan_tagged(client.reply().syn(), 5)), "vlan-unsupported"));
+    EXPECT_TRUE(
+        dropped(this->from_destination(vlan_tagged(client.reply().syn(), 5)), "vlan-unsupported"));
 }
 
 TYPED_TEST(EveryPlane, Ipv4OptionsAreSkipped) {
@@ -105,7 +110,8 @@ TYPED_TEST(EveryPlane, Ipv4OptionsAreSkipped) {
 // Whatever bytes come from a fenced backend, none leaves; whatever bytes come at all, the counters stay exact.
 TYPED_TEST(EveryPlane, MutatedFramesOfAFencedBackendNeverLeave) {
     std::mt19937 random(7);
-    std::vector<Bytes> seeds{gratuitous_arp("10.1.0.1"), neighbour_solicit("2001:db8:1::1", "2001:db8::9", kVmMac)};
+    std::vector<Bytes> seeds{gratuitous_arp("10.1.0.1"),
+                             neighbour_solicit("2001:db8:1::1", "2001:db8::9", kVmMac)};
     for (const Tcp& client : both_families()) {
         seeds.push_back(client.reply().data("hello"));
         seeds.push_back(client.reply().rst());
@@ -129,8 +135,10 @@ TYPED_TEST(EveryPlane, MutatedFramesKeepTheCountersExact) {
         Bytes frame = from_vm ? client.reply().data("hello") : client.data("hello");
         std::size_t flags_at = client.from.ip.family == 4 ? 47 : 67;
         frame[flags_at] = static_cast<std::uint8_t>(random());
-        if (random() % 2) frame[12 + random() % (frame.size() - 12)] = static_cast<std::uint8_t>(random());
-        this->plane.send(from_vm ? (random() % 2 ? kSourcePort : kDestinationPort) : kUplink, frame);
+        if (random() % 2)
+            frame[12 + random() % (frame.size() - 12)] = static_cast<std::uint8_t>(random());
+        this->plane.send(from_vm ? (random() % 2 ? kSourcePort : kDestinationPort) : kUplink,
+                         frame);
     }
     std::array<std::uint32_t, 4> counted = this->plane.audit();
     EXPECT_EQ(counted[0], this->plane.sessions(kSource));

@@ -1,8 +1,8 @@
 // ARP and Neighbour Discovery for hosted addresses, and a VM's own housekeeping.
+#include "tests/packet/planes.hpp"
+
 #include <algorithm>
 #include <cstring>
-
-#include "tests/packet/planes.hpp"
 
 namespace godwit::test {
 
@@ -45,10 +45,12 @@ TYPED_TEST(EveryPlane, DuplicateProbeForAHostedAddressIsAnsweredToAllNodes) {
 
 TYPED_TEST(EveryPlane, UnhostedRequestGoesToTheOwnerAlone) {
     EXPECT_TRUE(went_to(this->from_client(arp_request("10.1.0.9", kV4)), kSourcePort, "neighbour"));
-    EXPECT_TRUE(went_to(this->from_client(neighbour_solicit("2001:db8::9", kV6)), kSourcePort, "neighbour"));
+    EXPECT_TRUE(went_to(this->from_client(neighbour_solicit("2001:db8::9", kV6)), kSourcePort,
+                        "neighbour"));
     EXPECT_TRUE(passed(this->from_client(arp_request("10.1.0.9", "10.1.0.200")), "not-managed"));
     this->plane.steer(steady(kDestination));
-    EXPECT_TRUE(went_to(this->from_client(arp_request("10.1.0.9", kV4)), kDestinationPort, "neighbour"));
+    EXPECT_TRUE(
+        went_to(this->from_client(arp_request("10.1.0.9", kV4)), kDestinationPort, "neighbour"));
 }
 
 // The source must refresh its own neighbours while it drains, and a reply does not say which of the two
@@ -72,7 +74,8 @@ TYPED_TEST(EveryPlane, BothMayAskForTheirNeighboursWhileTheSourceDrains) {
     this->plane.steer(flipped(kSource, kDestination));
     Bytes solicit = neighbour_solicit(kV6, "2001:db8:1::fe", kVmMac);
     EXPECT_TRUE(passed(this->from_source(arp_request_from_vm(kV4, "10.1.0.254")), "neighbour"));
-    EXPECT_TRUE(passed(this->from_destination(arp_request_from_vm(kV4, "10.1.0.254")), "neighbour"));
+    EXPECT_TRUE(
+        passed(this->from_destination(arp_request_from_vm(kV4, "10.1.0.254")), "neighbour"));
     EXPECT_TRUE(passed(this->from_source(solicit), "neighbour"));
     EXPECT_TRUE(passed(this->from_destination(solicit), "neighbour"));
 }
@@ -83,7 +86,8 @@ TYPED_TEST(EveryPlane, ACloneLearnsItsNeighboursBeforeTheFlipAndSaysNothingElse)
     Bytes solicit = neighbour_solicit(kV6, "2001:db8:1::fe", kVmMac);
     EXPECT_TRUE(dropped(this->from_destination(arp_request_from_vm(kV4, "10.1.0.254")), "fenced"));
     this->plane.steer(hosted(kSource));
-    EXPECT_TRUE(passed(this->from_destination(arp_request_from_vm(kV4, "10.1.0.254")), "neighbour"));
+    EXPECT_TRUE(
+        passed(this->from_destination(arp_request_from_vm(kV4, "10.1.0.254")), "neighbour"));
     EXPECT_TRUE(passed(this->from_destination(solicit), "neighbour"));
     Outcome out = this->from_client(arp_reply_to_vm("10.1.0.254", kV4));
     EXPECT_EQ(out.action, STEER_BOTH);

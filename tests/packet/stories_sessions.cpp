@@ -31,7 +31,8 @@ TYPED_TEST(EveryPlane, HandshakeThatStraddlesTheFlipStaysWhereItBegan) {
         this->plane.steer(steady(kSource));
         this->from_client(client.syn());
         this->plane.steer(flipped(kSource, kDestination));
-        EXPECT_TRUE(went_to(this->from_client(client.syn()), kSourcePort, "handshake")) << "repeated SYN";
+        EXPECT_TRUE(went_to(this->from_client(client.syn()), kSourcePort, "handshake"))
+            << "repeated SYN";
         EXPECT_TRUE(passed(this->from_source(client.reply().syn_ack()), "handshake"));
         EXPECT_TRUE(went_to(this->from_client(client.ack()), kSourcePort, "proven"));
         EXPECT_EQ(this->plane.pinned_to(client), kSource);
@@ -63,7 +64,8 @@ TYPED_TEST(EveryPlane, AckOfAWrongNumberProvesNothing) {
     for (const Tcp& client : both_families()) {
         this->from_client(client.syn());
         this->from_source(client.reply().syn_ack());
-        EXPECT_TRUE(went_to(this->from_client(client.ack_of(client.peer_isn)), kSourcePort, "handshake"));
+        EXPECT_TRUE(
+            went_to(this->from_client(client.ack_of(client.peer_isn)), kSourcePort, "handshake"));
         EXPECT_EQ(this->plane.session_entries(), 0u);
         EXPECT_TRUE(went_to(this->from_client(client.ack()), kSourcePort, "proven"));
         EXPECT_EQ(this->plane.session_entries(), 1u);
@@ -108,7 +110,9 @@ TYPED_TEST(EveryPlane, MidStreamEgressOfTheSourceIsAnAuthority) {
 }
 
 TYPED_TEST(EveryPlane, UdpFlowStaysAndANewOneMoves) {
-    struct Pair { const char *old_flow, *new_flow, *vm; };
+    struct Pair {
+        const char *old_flow, *new_flow, *vm;
+    };
     for (const Pair& p : {Pair{"10.0.0.9:5000", "10.0.0.9:5001", "10.1.0.1:53"},
                           Pair{"[2001:db8::9]:5000", "[2001:db8::9]:5001", "[2001:db8:1::1]:53"}}) {
         Udp old_flow = udp(p.old_flow, p.vm), new_flow = udp(p.new_flow, p.vm);
@@ -131,14 +135,16 @@ TYPED_TEST(EveryPlane, UdpWithoutAnswerIsNoSession) {
 }
 
 TYPED_TEST(EveryPlane, EchoStreamStaysAndANewOneMoves) {
-    for (auto [client, vm] : {std::pair{"10.0.0.9", "10.1.0.1"}, {"2001:db8::9", "2001:db8:1::1"}}) {
+    for (auto [client, vm] :
+         {std::pair{"10.0.0.9", "10.1.0.1"}, {"2001:db8::9", "2001:db8:1::1"}}) {
         Echo old_stream = echo(client, vm, 7), new_stream = echo(client, vm, 8);
         this->plane.steer(steady(kSource));
         this->from_client(old_stream.request());
         EXPECT_TRUE(passed(this->from_source(old_stream.reply()), "handshake"));
         this->plane.steer(flipped(kSource, kDestination));
         EXPECT_TRUE(went_to(this->from_client(old_stream.request()), kSourcePort, "session"));
-        EXPECT_TRUE(went_to(this->from_client(new_stream.request()), kDestinationPort, "new-owner"));
+        EXPECT_TRUE(
+            went_to(this->from_client(new_stream.request()), kDestinationPort, "new-owner"));
         EXPECT_EQ(this->plane.pinned_to(old_stream), kSource);
     }
 }
@@ -154,7 +160,8 @@ TYPED_TEST(EveryPlane, PingOfTheVmAndPingByTheVmWithOneIdentifierAreTwoSessions)
 
 TYPED_TEST(EveryPlane, OtherProtocolIsKeyedByItsAddresses) {
     Address client = address("10.0.0.9"), vm = address("10.1.0.1");
-    auto sctp = [&](const Address& from, const Address& to, const Mac& from_mac, const Mac& to_mac) {
+    auto sctp = [&](const Address& from, const Address& to, const Mac& from_mac,
+                    const Mac& to_mac) {
         return ethernet(to_mac, from_mac, 0x0800, ip(from, to, 132, Bytes(16, 0)));
     };
     Bytes in = sctp(client, vm, kClientMac, kVmMac), out = sctp(vm, client, kVmMac, kClientMac);

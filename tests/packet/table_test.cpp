@@ -1,15 +1,15 @@
 // The session table itself: room, overflow, keys told apart, and many cores at once. (ThreadSanitizer does
 // not know the double look at `meta` that makes a torn key harmless, so the threads are judged by what
 // they leave behind.)
-#include <gtest/gtest.h>
+#include "steering/steer.h"
+
+#include "tests/packet/model_memory.hpp"
 
 #include <atomic>
 #include <thread>
 #include <vector>
 
-#include "tests/packet/model_memory.hpp"
-
-#include "steering/steer.h"
+#include <gtest/gtest.h>
 
 namespace godwit::test {
 namespace {
@@ -28,7 +28,8 @@ protected:
         k.protocol = WIRE_PROTOCOL_TCP;
         return k;
     }
-    std::uint32_t pin(std::uint32_t number, steer_table table = STEER_SESSIONS4, std::uint32_t owner = 0) {
+    std::uint32_t pin(std::uint32_t number, steer_table table = STEER_SESSIONS4,
+                      std::uint32_t owner = 0) {
         steer_key k = key(number);
         steer_fresh fresh{};
         fresh.state = steer_owner_bit(owner);
@@ -45,7 +46,8 @@ protected:
         std::uint32_t count = 0;
         for (struct steer_line& line : plane.tables[table]) {
             count += steer_meta_life(line.slot[0].meta) == STEER_LIVE;
-            if (!steer_is_v6_table(table)) count += steer_meta_life(line.slot[1].meta) == STEER_LIVE;
+            if (!steer_is_v6_table(table))
+                count += steer_meta_life(line.slot[1].meta) == STEER_LIVE;
         }
         return count;
     }
@@ -62,8 +64,10 @@ TEST_F(Table, AtHalfLoadNobodyIsTurnedAwayAndEverybodyIsFound) {
 }
 
 TEST_F(Table, IPv6AtHalfLoadNobodyIsTurnedAway) {
-    for (std::uint32_t i = 1; i <= kLines / 2; ++i) ASSERT_EQ(pin(i, STEER_SESSIONS6), STEER_INSERTED) << i;
-    for (std::uint32_t i = 1; i <= kLines / 2; ++i) ASSERT_NE(find(i, STEER_SESSIONS6), nullptr) << i;
+    for (std::uint32_t i = 1; i <= kLines / 2; ++i)
+        ASSERT_EQ(pin(i, STEER_SESSIONS6), STEER_INSERTED) << i;
+    for (std::uint32_t i = 1; i <= kLines / 2; ++i)
+        ASSERT_NE(find(i, STEER_SESSIONS6), nullptr) << i;
 }
 
 TEST_F(Table, WhenItIsFullTheNewcomerIsCountedAndNobodyElseIsLost) {
@@ -157,7 +161,8 @@ TEST_F(Table, EndingAndPinningAtOnceNeverCountsTwice) {
                     steer_key k = key(i);
                     std::uint32_t meta = 0;
                     steer_slot* slot = steer_find(&plane, STEER_SESSIONS4, &k, &meta);
-                    if (slot) steer_session_remove(&plane, &plane.vms[0], STEER_SESSIONS4, slot, meta);
+                    if (slot)
+                        steer_session_remove(&plane, &plane.vms[0], STEER_SESSIONS4, slot, meta);
                 }
         });
     for (std::thread& core : cores) core.join();

@@ -17,10 +17,7 @@ static int refuse(struct godwit_region *region, int error, const char *why)
     return -error;
 }
 
-static uint64_t load_word(const uint64_t *word)
-{
-    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
-}
+static uint64_t load_word(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 
 static uint32_t whole_lines(uint32_t bytes)
 {
@@ -45,14 +42,12 @@ static int class_check(const struct godwit_class_line *line, uint64_t data_bytes
     }
     /* Both factors are 32 bits wide, so the product cannot wrap. */
     uint64_t bytes = (uint64_t)line->slot_bytes * line->slot_count;
-    if (line->offset < GODWIT_HEADER_BYTES || line->offset > data_bytes ||
-        bytes > data_bytes - line->offset)
+    if (line->offset < GODWIT_HEADER_BYTES || line->offset > data_bytes || bytes > data_bytes - line->offset)
         return -EPROTO;
     return 0;
 }
 
-int godwit_header_check(const struct godwit_header_page *page, uint64_t length_bytes,
-                        const char **why)
+int godwit_header_check(const struct godwit_header_page *page, uint64_t length_bytes, const char **why)
 {
     const struct godwit_header_line *head = &page->head;
     *why = "the region has no header, or one of another version";
@@ -71,8 +66,8 @@ int godwit_header_check(const struct godwit_header_page *page, uint64_t length_b
             return error;
         /* Slots in ascending, disjoint order: a line belongs to one class at most. */
         const struct godwit_class_line *before = i ? &page->classes[i - 1] : NULL;
-        if (before && page->classes[i].offset <
-                          before->offset + (uint64_t)before->slot_bytes * before->slot_count) {
+        if (before &&
+            page->classes[i].offset < before->offset + (uint64_t)before->slot_bytes * before->slot_count) {
             *why = "the header's slot classes overlap";
             return -EPROTO;
         }
@@ -97,14 +92,13 @@ static int64_t lay_out(struct godwit_region *region, struct godwit_class_line *l
             return refuse(region, EINVAL, "a slot class needs slots of 1 byte to 1 GiB");
         if (spec->rule > GODWIT_MAX)
             return refuse(region, EINVAL, "this merge rule is not supported yet");
-        if (spec->kind != GODWIT_FIXED &&
-            (spec->rule == GODWIT_ADD_DELTA || spec->rule == GODWIT_MAX))
+        if (spec->kind != GODWIT_FIXED && (spec->rule == GODWIT_ADD_DELTA || spec->rule == GODWIT_MAX))
             return refuse(region, EINVAL, "add-delta and max are rules of fixed classes only");
         memcpy(line->name, spec->name, strlen(spec->name));
         line->rule = spec->rule;
         line->kind = spec->kind;
-        line->slot_bytes = whole_lines(spec->payload_bytes) +
-                           (spec->kind == GODWIT_ALLOCATED ? GODWIT_LINE_BYTES : 0);
+        line->slot_bytes =
+            whole_lines(spec->payload_bytes) + (spec->kind == GODWIT_ALLOCATED ? GODWIT_LINE_BYTES : 0);
         line->slot_count = spec->slot_count;
         line->offset = offset;
         offset += (uint64_t)line->slot_bytes * line->slot_count;
@@ -115,8 +109,7 @@ static int64_t lay_out(struct godwit_region *region, struct godwit_class_line *l
 }
 
 /* The role line is the host's: formatting leaves it alone. */
-static int format(struct godwit_region *region, const struct godwit_class_spec *classes,
-                  unsigned class_count)
+static int format(struct godwit_region *region, const struct godwit_class_spec *classes, unsigned class_count)
 {
     int64_t end = lay_out(region, region->page->classes, classes, class_count);
     if (end < 0)
@@ -131,8 +124,7 @@ static int format(struct godwit_region *region, const struct godwit_class_spec *
     return 0;
 }
 
-static int adopt(struct godwit_region *region, const struct godwit_class_spec *classes,
-                 unsigned class_count)
+static int adopt(struct godwit_region *region, const struct godwit_class_spec *classes, unsigned class_count)
 {
     struct godwit_class_line wanted[GODWIT_CLASSES_MAX];
     int error = godwit_header_check(region->page, region->length_bytes, &region->error);
@@ -156,8 +148,7 @@ static int64_t size_of(int fd)
     if (!S_ISCHR(status.st_mode))
         return status.st_size;
     char path[64];
-    snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/size", major(status.st_rdev),
-             minor(status.st_rdev));
+    snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/size", major(status.st_rdev), minor(status.st_rdev));
     FILE *file = fopen(path, "re");
     if (!file)
         return -errno;
@@ -175,8 +166,7 @@ static int map(struct godwit_region *region, const char *path)
     int64_t size = size_of(fd);
     if (size < (int64_t)GODWIT_HEADER_BYTES) {
         close(fd);
-        return refuse(region, size < 0 ? (int)-size : ENOSPC,
-                      "the region is smaller than its header");
+        return refuse(region, size < 0 ? (int)-size : ENOSPC, "the region is smaller than its header");
     }
     void *map = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     int error = errno;
@@ -211,20 +201,14 @@ void godwit_region_close(struct godwit_region *region)
     region->page = NULL;
 }
 
-static uint64_t role_word(const struct godwit_region *region)
-{
-    return load_word(&region->page->role.word);
-}
+static uint64_t role_word(const struct godwit_region *region) { return load_word(&region->page->role.word); }
 
 enum godwit_role godwit_region_role(const struct godwit_region *region)
 {
     return (enum godwit_role)(role_word(region) & 0xff);
 }
 
-uint64_t godwit_region_epoch(const struct godwit_region *region)
-{
-    return role_word(region) >> 8;
-}
+uint64_t godwit_region_epoch(const struct godwit_region *region) { return role_word(region) >> 8; }
 
 uint64_t godwit_slot_count(const struct godwit_region *region, unsigned class_index)
 {
@@ -255,20 +239,19 @@ void *godwit_slot_payload(const struct godwit_region *region, unsigned class_ind
     char *slot = slot_at(region, class_index, index);
     if (!slot)
         return NULL;
-    return region->page->classes[class_index].kind == GODWIT_ALLOCATED ? slot + GODWIT_LINE_BYTES
-                                                                       : slot;
+    return region->page->classes[class_index].kind == GODWIT_ALLOCATED ? slot + GODWIT_LINE_BYTES : slot;
 }
 
 /* Is this index in the half that `word` may allocate from? */
 static int in_my_half(uint64_t word, uint64_t index)
 {
     switch (word & 0xff) {
-        case GODWIT_SOURCE:
-            return index % 2 == 0;
-        case GODWIT_CLONE:
-            return index % 2 == 1;
-        default:
-            return 1;
+    case GODWIT_SOURCE:
+        return index % 2 == 0;
+    case GODWIT_CLONE:
+        return index % 2 == 1;
+    default:
+        return 1;
     }
 }
 
@@ -277,8 +260,8 @@ static int in_my_half(uint64_t word, uint64_t index)
 static int claim(struct godwit_region *region, struct godwit_slot_line *line, uint64_t word)
 {
     uint64_t expected = GODWIT_SLOT_FREE;
-    if (!__atomic_compare_exchange_n(&line->state, &expected, GODWIT_SLOT_CLAIMED, 0,
-                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+    if (!__atomic_compare_exchange_n(&line->state, &expected, GODWIT_SLOT_CLAIMED, 0, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE))
         return 0;
     if (role_word(region) == word)
         return 1;
@@ -303,8 +286,7 @@ int64_t godwit_slot_allocate(struct godwit_region *region, unsigned class_index,
         line->tag = tag;
         line->born = word;
         __atomic_store_n(&line->state, GODWIT_SLOT_USED, __ATOMIC_RELEASE);
-        __atomic_store_n(&region->hint[class_index], (uint32_t)((index + 1) % count),
-                         __ATOMIC_RELAXED);
+        __atomic_store_n(&region->hint[class_index], (uint32_t)((index + 1) % count), __ATOMIC_RELAXED);
         return (int64_t)index;
     }
     return -ENOSPC;

@@ -167,8 +167,7 @@ uint64_t godwit_slot_count(const struct godwit_region *region, unsigned class_in
 
 /* Host side and tests: is this page a sound header for `length_bytes` of data? 0 or -EPROTO with
  * *why set to static text. Trusts nothing in the page: every offset and size is checked. */
-int godwit_header_check(const struct godwit_header_page *page, uint64_t length_bytes,
-                        const char **why);
+int godwit_header_check(const struct godwit_header_page *page, uint64_t length_bytes, const char **why);
 static inline uint64_t godwit_role_word(uint64_t epoch, enum godwit_role role)
 {
     return (epoch << 8) | (uint64_t)role;

@@ -1,23 +1,23 @@
 // What a new process finds pinned: it adopts what fits, refuses what does not, begins again where a start was
 // cut short, and lets go of ports that are no longer its own. Needs root.
-#include <bpf/bpf.h>
-#include <gtest/gtest.h>
-#include <unistd.h>
+#include "ebpf/layout.h"
+#include "ebpf/plane.hpp"
+#include "tests/packet/ebpf/ports.hpp"
 
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <stdexcept>
+#include <unistd.h>
 
-#include "ebpf/layout.h"
-#include "ebpf/plane.hpp"
-#include "tests/packet/ebpf/ports.hpp"
+#include <bpf/bpf.h>
+#include <gtest/gtest.h>
 
 namespace godwit::test {
 namespace {
 
 class Adoption : public testing::Test {
-  protected:
+protected:
     ~Adoption() override {
         std::error_code error;
         std::filesystem::remove_all(options.bpffs + "/links", error);
@@ -28,8 +28,9 @@ class Adoption : public testing::Test {
         Ports& ports = Ports::instance();
         options.bpffs = "/sys/fs/bpf/gwta" + std::to_string(getpid());
         for (Port port : {kUplink, kSourcePort, kDestinationPort})
-            options.ports.push_back({ports.interface(port), ports.interface(port),
-                                     port == kUplink ? dataplane::PortRole::uplink : dataplane::PortRole::vm});
+            options.ports.push_back(
+                {ports.interface(port), ports.interface(port),
+                 port == kUplink ? dataplane::PortRole::uplink : dataplane::PortRole::vm});
         options.sizes = {1024, 512, 512};
     }
 
@@ -38,7 +39,9 @@ class Adoption : public testing::Test {
         if (!plane) throw std::runtime_error(plane.error().text());
         return std::move(*plane);
     }
-    static bool adopted(dataplane::Plane& plane) { return static_cast<ebpf::EbpfPlane&>(plane).adopted(); }
+    static bool adopted(dataplane::Plane& plane) {
+        return static_cast<ebpf::EbpfPlane&>(plane).adopted();
+    }
 
     void write_layout(std::uint32_t layout) {
         const std::string pin = options.bpffs + "/maps/settings";
@@ -53,7 +56,8 @@ class Adoption : public testing::Test {
         if (!written) throw std::runtime_error("write " + pin + ": " + std::strerror(problem));
     }
     bool has_link(Port port, const std::string& kind) {
-        return std::filesystem::exists(options.bpffs + "/links/" + Ports::instance().interface(port) + "-" + kind);
+        return std::filesystem::exists(options.bpffs + "/links/" +
+                                       Ports::instance().interface(port) + "-" + kind);
     }
 
     ebpf::PlaneOptions options;

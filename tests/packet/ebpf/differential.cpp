@@ -1,14 +1,14 @@
 // The eBPF programs against the model, frame by frame: whole, truncated, padded and mutated ones of every kind,
 // from every port, through flips and rollbacks. Action, port, reason and bytes must agree, so nothing leaves
 // that should not. GODWIT_FUZZ_FRAMES says how many, GODWIT_FUZZ_SEED which.
-#include <gtest/gtest.h>
+#include "tests/packet/ebpf/ebpf_plane.hpp"
+#include "tests/packet/model_plane.hpp"
 
 #include <algorithm>
 #include <cstdlib>
 #include <random>
 
-#include "tests/packet/ebpf/ebpf_plane.hpp"
-#include "tests/packet/model_plane.hpp"
+#include <gtest/gtest.h>
 
 namespace godwit::test {
 namespace {
@@ -27,7 +27,7 @@ struct Sent {
 };
 
 class Frames {
-  public:
+public:
     explicit Frames(unsigned seed) : random_(seed) {}
 
     unsigned below(unsigned limit) { return static_cast<unsigned>(random_() % limit); }
@@ -37,11 +37,21 @@ class Frames {
         Sent sent = whole();
         if (below(10) == 0) sent.from = static_cast<Port>(below(kPorts));
         switch (below(8)) {
-            case 0: flip_bits(sent.frame, 1 + below(4)); break;
-            case 1: flip_bits(sent.frame, 1); break;
-            case 2: cut(sent); break;
-            case 3: sent.frame.resize(sent.frame.size() + below(64), static_cast<std::uint8_t>(random_())); break;
-            default: break;
+            case 0:
+                flip_bits(sent.frame, 1 + below(4));
+                break;
+            case 1:
+                flip_bits(sent.frame, 1);
+                break;
+            case 2:
+                cut(sent);
+                break;
+            case 3:
+                sent.frame.resize(sent.frame.size() + below(64),
+                                  static_cast<std::uint8_t>(random_()));
+                break;
+            default:
+                break;
         }
         return sent;
     }
@@ -50,26 +60,33 @@ class Frames {
         const Slot owner = below(2) ? kSource : kDestination;
         const Slot other = owner == kSource ? kDestination : kSource;
         switch (below(4)) {
-            case 0: return steady(owner);
-            case 1: return hosted(owner);
-            default: return flipped(other, owner);
+            case 0:
+                return steady(owner);
+            case 1:
+                return hosted(owner);
+            default:
+                return flipped(other, owner);
         }
     }
 
-  private:
+private:
     Port backend() { return below(2) ? kSourcePort : kDestinationPort; }
 
     Sent whole() {
         switch (below(4)) {
-            case 0: return neighbours();
-            case 1: return connectionless();
-            default: return segments();
+            case 0:
+                return neighbours();
+            case 1:
+                return connectionless();
+            default:
+                return segments();
         }
     }
 
     Tcp client() {
         const std::string port = std::to_string(4000 + below(6));
-        return below(3) == 0 ? tcp("[2001:db8::9]:" + port, "[2001:db8:1::1]:80") : tcp("10.0.0.9:" + port, "10.1.0.1:80");
+        return below(3) == 0 ? tcp("[2001:db8::9]:" + port, "[2001:db8:1::1]:80")
+                             : tcp("10.0.0.9:" + port, "10.1.0.1:80");
     }
 
     Sent segments() {
@@ -78,47 +95,78 @@ class Frames {
         const Tcp side = from_vm ? peer.reply() : peer;
         const Port from = from_vm ? backend() : kUplink;
         switch (below(9)) {
-            case 0: return {from, from_vm ? side.syn_ack() : side.syn()};
-            case 1: return {from, from_vm ? side.syn() : side.syn_ack()};
-            case 2: return {from, side.fin()};
-            case 3: return {from, side.fin_acked()};
-            case 4: return {from, side.rst()};
-            case 5: return {from, side.rst(below(5))};
-            case 6: return {from, side.ack()};
-            default: return {from, side.data("hello", below(3))};
+            case 0:
+                return {from, from_vm ? side.syn_ack() : side.syn()};
+            case 1:
+                return {from, from_vm ? side.syn() : side.syn_ack()};
+            case 2:
+                return {from, side.fin()};
+            case 3:
+                return {from, side.fin_acked()};
+            case 4:
+                return {from, side.rst()};
+            case 5:
+                return {from, side.rst(below(5))};
+            case 6:
+                return {from, side.ack()};
+            default:
+                return {from, side.data("hello", below(3))};
         }
     }
 
     Sent connectionless() {
         const bool from_vm = below(2), v6 = below(3) == 0;
         const Port from = from_vm ? backend() : kUplink;
-        const Udp flow = v6 ? udp("[2001:db8::9]:5353", "[2001:db8:1::1]:53") : udp("10.0.0.9:5353", "10.1.0.1:53");
+        const Udp flow = v6 ? udp("[2001:db8::9]:5353", "[2001:db8:1::1]:53")
+                            : udp("10.0.0.9:5353", "10.1.0.1:53");
         const Udp side = from_vm ? flow.reply() : flow;
         const auto identifier = static_cast<std::uint16_t>(below(4));
-        const Echo ping = v6 ? echo("2001:db8::9", "2001:db8:1::1", identifier) : echo("10.0.0.9", "10.1.0.1", identifier);
+        const Echo ping = v6 ? echo("2001:db8::9", "2001:db8:1::1", identifier)
+                             : echo("10.0.0.9", "10.1.0.1", identifier);
         switch (below(7)) {
-            case 0: return {from, from_vm ? ping.reply() : ping.request()};
-            case 1: return {kUplink, v6 ? icmpv6_error("2001:db8::1", "2001:db8:1::1") : icmp_error("10.0.0.1", "10.1.0.1")};
-            case 2: return {from, vlan_tagged(side.datagram(), 5)};
-            case 3: return v6 ? Sent{from, side.datagram()} : Sent{from, fragment_of(side.datagram(), below(2) ? 0x2000 : 0x10)};
-            default: return {from, side.datagram()};
+            case 0:
+                return {from, from_vm ? ping.reply() : ping.request()};
+            case 1:
+                return {kUplink, v6 ? icmpv6_error("2001:db8::1", "2001:db8:1::1")
+                                    : icmp_error("10.0.0.1", "10.1.0.1")};
+            case 2:
+                return {from, vlan_tagged(side.datagram(), 5)};
+            case 3:
+                return v6 ? Sent{from, side.datagram()}
+                          : Sent{from, fragment_of(side.datagram(), below(2) ? 0x2000 : 0x10)};
+            default:
+                return {from, side.datagram()};
         }
     }
 
     Sent neighbours() {
         switch (below(12)) {
-            case 0: return {kUplink, arp_request("10.0.0.9", "10.1.0.1")};
-            case 1: return {backend(), arp_request_from_vm("10.1.0.1", "10.0.0.9")};
-            case 2: return {kUplink, arp_reply_to_vm("10.0.0.9", "10.1.0.1")};
-            case 3: return {backend(), arp_reply_from_vm("10.1.0.1", "10.0.0.9")};
-            case 4: return {backend(), gratuitous_arp("10.1.0.1")};
-            case 5: return {backend(), rarp()};
-            case 6: return {kUplink, neighbour_solicit("2001:db8::9", "2001:db8:1::1")};
-            case 7: return {backend(), neighbour_advert("2001:db8:1::1", "2001:db8::9", kVmMac, kClientMac, below(2))};
-            case 8: return {kUplink, neighbour_advert("2001:db8::9", "2001:db8:1::1", kClientMac, kVmMac, true)};
-            case 9: return {kUplink, duplicate_probe("2001:db8:1::1", kClientMac)};
-            case 10: return {backend(), router_solicit(kVmMac)};
-            default: return {kOtherVmPort, arp_request("10.0.0.8", "10.1.0.1")};
+            case 0:
+                return {kUplink, arp_request("10.0.0.9", "10.1.0.1")};
+            case 1:
+                return {backend(), arp_request_from_vm("10.1.0.1", "10.0.0.9")};
+            case 2:
+                return {kUplink, arp_reply_to_vm("10.0.0.9", "10.1.0.1")};
+            case 3:
+                return {backend(), arp_reply_from_vm("10.1.0.1", "10.0.0.9")};
+            case 4:
+                return {backend(), gratuitous_arp("10.1.0.1")};
+            case 5:
+                return {backend(), rarp()};
+            case 6:
+                return {kUplink, neighbour_solicit("2001:db8::9", "2001:db8:1::1")};
+            case 7:
+                return {backend(), neighbour_advert("2001:db8:1::1", "2001:db8::9", kVmMac,
+                                                    kClientMac, below(2))};
+            case 8:
+                return {kUplink,
+                        neighbour_advert("2001:db8::9", "2001:db8:1::1", kClientMac, kVmMac, true)};
+            case 9:
+                return {kUplink, duplicate_probe("2001:db8:1::1", kClientMac)};
+            case 10:
+                return {backend(), router_solicit(kVmMac)};
+            default:
+                return {kOtherVmPort, arp_request("10.0.0.8", "10.1.0.1")};
         }
     }
 
@@ -156,18 +204,20 @@ bool same_ports(const Outcome& real, const Outcome& model) {
     });
 }
 
-testing::AssertionResult agree(const Sent& sent, const Outcome& real, const Outcome& model, bool on_the_wire) {
+testing::AssertionResult agree(const Sent& sent, const Outcome& real, const Outcome& model,
+                               bool on_the_wire) {
     // What went in by the wire and was left to the kernel's bridge is not seen again.
-    if (on_the_wire && model.action == STEER_PASS && real.action == STEER_DROP && real.why == model.why)
+    if (on_the_wire && model.action == STEER_PASS && real.action == STEER_DROP &&
+        real.why == model.why)
         return testing::AssertionSuccess();
     const bool bytes = model.action == STEER_DROP || real.frame == model.frame;
     if (real.action == model.action && real.why == model.why && same_ports(real, model) && bytes)
         return testing::AssertionSuccess();
-    return testing::AssertionFailure() << "port " << sent.from << " frame " << hex(sent.frame) << "\n real action "
-                                       << real.action << " why " << real.why << " to "
-                                       << (real.to.empty() ? -1 : real.to[0]) << "\nmodel action " << model.action
-                                       << " why " << model.why << " to " << (model.to.empty() ? -1 : model.to[0])
-                                       << (bytes ? "" : "\nthe bytes differ");
+    return testing::AssertionFailure()
+           << "port " << sent.from << " frame " << hex(sent.frame) << "\n real action "
+           << real.action << " why " << real.why << " to " << (real.to.empty() ? -1 : real.to[0])
+           << "\nmodel action " << model.action << " why " << model.why << " to "
+           << (model.to.empty() ? -1 : model.to[0]) << (bytes ? "" : "\nthe bytes differ");
 }
 
 // What of 'frames' was compared in one world: both planes new, then random plans and frames.
@@ -185,8 +235,10 @@ void compare_one_world(Frames& frames, unsigned count) {
             model.steer(plan);
         }
         const Sent sent = frames.next();
-        const Outcome is = real.send(sent.from, sent.frame), should = model.send(sent.from, sent.frame);
-        ASSERT_TRUE(agree(sent, is, should, real.went_by_wire())) << "frame " << i << " of this world";
+        const Outcome is = real.send(sent.from, sent.frame),
+                      should = model.send(sent.from, sent.frame);
+        ASSERT_TRUE(agree(sent, is, should, real.went_by_wire()))
+            << "frame " << i << " of this world";
     }
     EXPECT_EQ(real.audit(), model.audit());
     EXPECT_EQ(real.drained_events(), model.drained_events());

@@ -1,22 +1,22 @@
 #include "tests/packet/ebpf/ebpf_plane.hpp"
 
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-#include <linux/pkt_cls.h>
-#include <unistd.h>
+#include "ebpf/layout.h"
+#include "ebpf/plane.hpp"
+#include "tests/packet/ebpf/ports.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <linux/pkt_cls.h>
 #include <map>
 #include <optional>
 #include <set>
 #include <stdexcept>
+#include <unistd.h>
 
-#include "ebpf/layout.h"
-#include "ebpf/plane.hpp"
-#include "tests/packet/ebpf/ports.hpp"
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 
 namespace godwit::test {
 namespace {
@@ -28,7 +28,9 @@ constexpr std::size_t kFrameMax = 3000;
     throw std::runtime_error(doing + ": " + std::strerror(errno));
 }
 
-std::string bpffs() { return "/sys/fs/bpf/gwt" + std::to_string(getpid()); }
+std::string bpffs() {
+    return "/sys/fs/bpf/gwt" + std::to_string(getpid());
+}
 
 struct Run {
     int verdict = 0;
@@ -95,7 +97,8 @@ struct EbpfPlane::Kernel {
 
 EbpfPlane::Kernel& EbpfPlane::Kernel::of(const TableSizes& sizes) {
     static std::map<std::array<std::uint32_t, 3>, std::unique_ptr<Kernel>> kernels;
-    const std::array<std::uint32_t, 3> key{sizes.session_lines, sizes.overflow_lines, sizes.handshake_lines};
+    const std::array<std::uint32_t, 3> key{sizes.session_lines, sizes.overflow_lines,
+                                           sizes.handshake_lines};
     // One at a time has the ports.
     if (!kernels.contains(key)) {
         kernels.clear();
@@ -131,8 +134,9 @@ void EbpfPlane::Kernel::open(const TableSizes& sizes) {
     ebpf::PlaneOptions options;
     options.bpffs = bpffs();
     for (int port = 0; port < kPorts; ++port)
-        options.ports.push_back({ports.interface(static_cast<Port>(port)), ports.interface(static_cast<Port>(port)),
-                                 port == kUplink ? dataplane::PortRole::uplink : dataplane::PortRole::vm});
+        options.ports.push_back(
+            {ports.interface(static_cast<Port>(port)), ports.interface(static_cast<Port>(port)),
+             port == kUplink ? dataplane::PortRole::uplink : dataplane::PortRole::vm});
     options.sizes = {sizes.session_lines, sizes.session_lines / 2, sizes.handshake_lines * 2};
     Result<std::unique_ptr<dataplane::Plane>> opened = ebpf::EbpfPlane::open(options);
     if (!opened) throw std::runtime_error(opened.error().text());
@@ -150,7 +154,8 @@ std::optional<Port> EbpfPlane::Kernel::sent_to() {
     for (std::uint16_t vm : managed)
         for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
             const std::uint64_t packets = plane->counters(vm, slot).packets_to;
-            if (packets != sent[{vm, slot}]) port = Ports::instance().port_of(plane->record(vm).backend[slot].ifindex);
+            if (packets != sent[{vm, slot}])
+                port = Ports::instance().port_of(plane->record(vm).backend[slot].ifindex);
             sent[{vm, slot}] = packets;
         }
     return port;
@@ -158,13 +163,15 @@ std::optional<Port> EbpfPlane::Kernel::sent_to() {
 
 void EbpfPlane::Kernel::make_as_new() {
     for (std::uint16_t vm : managed)
-        if (Result<void> cleared = plane->clear_vm(vm); !cleared) throw std::runtime_error(cleared.error().text());
+        if (Result<void> cleared = plane->clear_vm(vm); !cleared)
+            throw std::runtime_error(cleared.error().text());
     managed.clear();
     for (unsigned table = 0; table < STEER_TABLES; ++table)
         for (steer_line& line : plane->lines(static_cast<steer_table>(table))) line = {};
     for (int fd : {stations, resets}) {
         alignas(8) std::array<std::uint8_t, 64> key;
-        while (bpf_map_get_next_key(fd, nullptr, key.data()) == 0) bpf_map_delete_elem(fd, key.data());
+        while (bpf_map_get_next_key(fd, nullptr, key.data()) == 0)
+            bpf_map_delete_elem(fd, key.data());
     }
     plane->poll_events([](const dataplane::Plane::Drained&) {});
     for (int port = 0; port < kPorts; ++port) Ports::instance().heard(static_cast<Port>(port));
@@ -199,7 +206,8 @@ std::string EbpfPlane::reason_since() {
         std::uint64_t moved = 0;
         for (std::size_t cpu = 0; cpu < kernel_->now.size(); ++cpu)
             moved += kernel_->now[cpu].packets[why] - kernel_->before[cpu].packets[why];
-        for (; moved > 0; --moved) found += (found.empty() ? "" : "+") + std::string(steer_why_name(why));
+        for (; moved > 0; --moved)
+            found += (found.empty() ? "" : "+") + std::string(steer_why_name(why));
     }
     std::swap(kernel_->before, kernel_->now);
     return found.empty() ? "no reason" : found;
@@ -224,7 +232,9 @@ Outcome EbpfPlane::send_to_uplink(const Bytes& frame) {
     const unsigned ifindex = Ports::instance().ifindex(kUplink);
     Outcome out;
     std::optional<Run> xdp = run_xdp(kernel_->program("uplink"), frame, ifindex);
-    if (!xdp) throw std::runtime_error("XDP takes no frame of " + std::to_string(frame.size()) + " bytes");
+    if (!xdp)
+        throw std::runtime_error("XDP takes no frame of " + std::to_string(frame.size()) +
+                                 " bytes");
     std::optional<Port> target = kernel_->sent_to();
     out.frame = std::move(xdp->frame);
     if (xdp->verdict == XDP_DROP) return out;
@@ -233,7 +243,8 @@ Outcome EbpfPlane::send_to_uplink(const Bytes& frame) {
         out.to = {target.value_or(kPorts)};
         return out;
     }
-    if (xdp->verdict != XDP_PASS) throw std::runtime_error("XDP verdict " + std::to_string(xdp->verdict));
+    if (xdp->verdict != XDP_PASS)
+        throw std::runtime_error("XDP verdict " + std::to_string(xdp->verdict));
     out.action = STEER_PASS;
     std::optional<Run> slow = run_tc(kernel_->program("uplink_slow"), out.frame, ifindex);
     if (!slow) return out;
@@ -260,7 +271,8 @@ void EbpfPlane::name_copies(Outcome& out) {
 
 Outcome EbpfPlane::send_to_vm_port(Port from, const Bytes& frame) {
     Outcome out;
-    std::optional<Run> tc = run_tc(kernel_->program("vm_port"), frame, Ports::instance().ifindex(from));
+    std::optional<Run> tc =
+        run_tc(kernel_->program("vm_port"), frame, Ports::instance().ifindex(from));
     if (!tc) return send_on_the_wire(from, frame);
     out.frame = std::move(tc->frame);
     std::optional<Port> target = kernel_->sent_to();
@@ -286,8 +298,7 @@ Outcome EbpfPlane::send_on_the_wire(Port from, const Bytes& frame) {
     by_wire_ = true;
     out.frame = frame;
     Ports::instance().inject(from, frame);
-    do
-        out.why = reason_since();
+    do out.why = reason_since();
     while (out.why == "no reason");
     // Counted first and sent then, in one RCU section: after this it has left, if it leaves.
     Result<void> left = kernel_->plane->grace_period();
@@ -298,11 +309,21 @@ Outcome EbpfPlane::send_on_the_wire(Port from, const Bytes& frame) {
     return out;
 }
 
-vm_record& EbpfPlane::record(std::uint16_t vm) { return kernel_->plane->record(vm); }
-std::span<steer_line> EbpfPlane::lines(steer_table table) { return kernel_->plane->lines(table); }
-std::uint64_t EbpfPlane::reason(steer_why why) { return kernel_->plane->reason(why); }
-std::uint32_t EbpfPlane::ticks_per_s() const { return kernel_->plane->ticks_per_second(); }
-const steer_config& EbpfPlane::config() { return kernel_->plane->config(); }
+vm_record& EbpfPlane::record(std::uint16_t vm) {
+    return kernel_->plane->record(vm);
+}
+std::span<steer_line> EbpfPlane::lines(steer_table table) {
+    return kernel_->plane->lines(table);
+}
+std::uint64_t EbpfPlane::reason(steer_why why) {
+    return kernel_->plane->reason(why);
+}
+std::uint32_t EbpfPlane::ticks_per_s() const {
+    return kernel_->plane->ticks_per_second();
+}
+const steer_config& EbpfPlane::config() {
+    return kernel_->plane->config();
+}
 void EbpfPlane::advance_s(std::uint32_t seconds) {
     const std::uint32_t ticks = seconds * ticks_per_s();
     make_older(ticks);

@@ -3,14 +3,14 @@
 // here, and from real frames in tests/netns. Needs root.
 #pragma once
 
-#include <memory>
-
 #include "tests/packet/plane.hpp"
+
+#include <memory>
 
 namespace godwit::test {
 
 class EbpfPlane final : public Plane {
-  public:
+public:
     explicit EbpfPlane(TableSizes sizes = {});
     ~EbpfPlane() override;
 
@@ -33,7 +33,7 @@ class EbpfPlane final : public Plane {
     const steer_config& config();
     struct Kernel;
 
-  private:
+private:
     Outcome send_to_uplink(const Bytes& frame);
     Outcome send_to_vm_port(Port from, const Bytes& frame);
     Outcome send_on_the_wire(Port from, const Bytes& frame);

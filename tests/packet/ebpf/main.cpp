@@ -1,8 +1,8 @@
 // Exit 77, which the test runner counts as skipped, where these tests cannot run.
-#include <gtest/gtest.h>
+#include <cstdio>
 #include <unistd.h>
 
-#include <cstdio>
+#include <gtest/gtest.h>
 
 int main(int argc, char** argv) {
     testing::InitGoogleTest(&argc, argv);

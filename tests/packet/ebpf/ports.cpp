@@ -1,17 +1,16 @@
 #include "tests/packet/ebpf/ports.hpp"
 
 #include <arpa/inet.h>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <sched.h>
+#include <stdexcept>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
-#include <stdexcept>
 
 namespace godwit::test {
 namespace {
@@ -32,7 +31,8 @@ int listen_at(unsigned ifindex) {
     at.sll_family = AF_PACKET;
     at.sll_protocol = htons(ETH_P_ALL);
     at.sll_ifindex = static_cast<int>(ifindex);
-    if (ear < 0 || bind(ear, reinterpret_cast<sockaddr*>(&at), sizeof(at)) != 0) give_up("listen at a port");
+    if (ear < 0 || bind(ear, reinterpret_cast<sockaddr*>(&at), sizeof(at)) != 0)
+        give_up("listen at a port");
     return ear;
 }
 
@@ -43,7 +43,9 @@ Ports& Ports::instance() {
     return ports;
 }
 
-std::string Ports::interface(Port port) const { return std::string("gwt-") + kNames[port]; }
+std::string Ports::interface(Port port) const {
+    return std::string("gwt-") + kNames[port];
+}
 
 Ports::Ports() {
     if (unshare(CLONE_NEWNET) != 0) give_up("enter a network namespace");
@@ -80,7 +82,8 @@ std::vector<Bytes> Ports::heard(Port port) {
                                   reinterpret_cast<sockaddr*>(&from), &bytes);
         if (length < 0 && errno == EAGAIN) return frames;
         if (length < 0) give_up("hear a port");
-        if (from.sll_pkttype == PACKET_OUTGOING) frames.emplace_back(buffer.begin(), buffer.begin() + length);
+        if (from.sll_pkttype == PACKET_OUTGOING)
+            frames.emplace_back(buffer.begin(), buffer.begin() + length);
     }
 }
 

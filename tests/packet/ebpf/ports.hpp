@@ -2,16 +2,16 @@
 // out of a port (bpf_clone_redirect does, also in a test run) is heard before the sender returns.
 #pragma once
 
+#include "tests/packet/plane.hpp"
+
 #include <array>
 #include <string>
 #include <vector>
 
-#include "tests/packet/plane.hpp"
-
 namespace godwit::test {
 
 class Ports {
-  public:
+public:
     // Enters a new namespace with the whole process; it goes when the process goes. Throws
     // std::runtime_error. One per process.
     static Ports& instance();
@@ -25,7 +25,7 @@ class Ports {
     // Frames that left the port since the last call.
     std::vector<Bytes> heard(Port port);
 
-  private:
+private:
     Ports();
     std::array<unsigned, kPorts> ifindex_{};
     std::array<int, kPorts> ears_{}, mouths_{};

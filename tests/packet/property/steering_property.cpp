@@ -1,11 +1,11 @@
 // Random interleavings of connections, floods, losses, flips and rollbacks, shrunk by rapidcheck when one
 // of the world's promises breaks.
-#include <gtest/gtest.h>
-#include <rapidcheck.h>
+#include "tests/packet/property/world.hpp"
 
 #include <sstream>
 
-#include "tests/packet/property/world.hpp"
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
 
 namespace rc {
 template <>
@@ -15,7 +15,8 @@ struct Arbitrary<godwit::test::Command> {
         // Whole range at every size: a command is a choice, not a quantity.
         auto any = gen::inRange<int>(0, 256);
         return gen::map(gen::tuple(any, any, any), [](const std::tuple<int, int, int>& t) {
-            return Command{static_cast<std::uint8_t>(std::get<0>(t)), static_cast<std::uint8_t>(std::get<1>(t)),
+            return Command{static_cast<std::uint8_t>(std::get<0>(t)),
+                           static_cast<std::uint8_t>(std::get<1>(t)),
                            static_cast<std::uint8_t>(std::get<2>(t))};
         });
     }

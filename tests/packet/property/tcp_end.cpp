@@ -21,7 +21,8 @@ Effect TcpEnd::without_socket(const Seg& seg, std::uint32_t fresh_iss) {
     Effect effect;
     if (seg.has(kRst)) return effect;
     if (listens_ && seg.has(kSyn) && !seg.has(kAck)) {
-        socket = Socket{State::SynReceived, seg.connection, fresh_iss, fresh_iss, fresh_iss + 1, seg.seq + 1};
+        socket = Socket{State::SynReceived, seg.connection, fresh_iss,
+                        fresh_iss,          fresh_iss + 1,  seg.seq + 1};
         effect.replies.push_back(make(kSyn | kAck, fresh_iss));
         return effect;
     }
@@ -125,10 +126,14 @@ Effect TcpEnd::in_established(const Seg& seg) {
 Effect TcpEnd::receive(const Seg& seg, std::uint32_t fresh_iss) {
     if (!socket) return without_socket(seg, fresh_iss);
     switch (socket->state) {
-        case State::SynSent: return in_syn_sent(seg);
-        case State::SynReceived: return in_syn_received(seg);
-        case State::Established: return in_established(seg);
-        case State::TimeWait: break;
+        case State::SynSent:
+            return in_syn_sent(seg);
+        case State::SynReceived:
+            return in_syn_received(seg);
+        case State::Established:
+            return in_established(seg);
+        case State::TimeWait:
+            break;
     }
     if (seg.has(kRst)) return {};
     if (seg.has(kSyn) && !seg.has(kAck) && listens_) {
@@ -170,10 +175,14 @@ std::optional<Seg> TcpEnd::abort() {
 std::optional<Seg> TcpEnd::send_again() {
     if (!socket) return std::nullopt;
     switch (socket->state) {
-        case State::SynSent: return Seg{kSyn, socket->iss, 0, 0, socket->connection};
-        case State::SynReceived: return make(kSyn | kAck, socket->iss);
-        case State::TimeWait: return std::nullopt;
-        case State::Established: break;
+        case State::SynSent:
+            return Seg{kSyn, socket->iss, 0, 0, socket->connection};
+        case State::SynReceived:
+            return make(kSyn | kAck, socket->iss);
+        case State::TimeWait:
+            return std::nullopt;
+        case State::Established:
+            break;
     }
     if (socket->snd_una == socket->snd_nxt) return make(kAck, socket->snd_nxt - 1);
     if (socket->fin_sent) return make(kFin | kAck, socket->snd_nxt - 1);

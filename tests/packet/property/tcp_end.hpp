@@ -25,8 +25,9 @@ struct Socket {
     std::uint32_t iss = 0, snd_una = 0, snd_nxt = 0, rcv_nxt = 0;
     bool fin_sent = false, fin_received = false, active_close = false;
     bool copied = false;  // of a clone: stands for a session that is not its own
-    int acks_left = kAcksPerTick;  // answers to segments without data that do not fit: two TCPs would
-                                   // else answer each other for ever (Linux: invalid_ratelimit)
+    int acks_left =
+        kAcksPerTick;  // answers to segments without data that do not fit: two TCPs would
+                       // else answer each other for ever (Linux: invalid_ratelimit)
     static constexpr int kAcksPerTick = 2;
 };
 
@@ -39,7 +40,7 @@ struct Effect {
 };
 
 class TcpEnd {
-  public:
+public:
     explicit TcpEnd(bool listens) : listens_(listens) {}
     std::optional<Socket> socket;
 
@@ -53,7 +54,7 @@ class TcpEnd {
     }
     std::optional<Seg> send_again();  // retransmission, or a keepalive when nothing is outstanding
 
-  private:
+private:
     Effect without_socket(const Seg& seg, std::uint32_t fresh_iss);
     Effect in_syn_sent(const Seg& seg);
     Effect in_syn_received(const Seg& seg);

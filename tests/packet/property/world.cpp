@@ -10,8 +10,12 @@ constexpr std::size_t kFlyingMax = 120;
 // Four sets of handshakes only, so that floods do push records out.
 constexpr TableSizes kSizes{64, 8, 16};
 
-Slot other(Slot slot) { return slot == kSource ? kDestination : kSource; }
-Port port_of(Slot slot) { return slot == kSource ? kSourcePort : kDestinationPort; }
+Slot other(Slot slot) {
+    return slot == kSource ? kDestination : kSource;
+}
+Port port_of(Slot slot) {
+    return slot == kSource ? kSourcePort : kDestinationPort;
+}
 
 }  // namespace
 
@@ -28,7 +32,8 @@ World::World(Hazard hazard) : hazard_(hazard), plane_(kSizes) {
 
 Tcp World::tuple(int i) const {
     std::string n = std::to_string(10 + i);
-    return i % 2 ? tcp("[2001:db8::" + n + "]:4000", "[2001:db8:1::1]:80") : tcp("10.0.0." + n + ":4000", "10.1.0.1:80");
+    return i % 2 ? tcp("[2001:db8::" + n + "]:4000", "[2001:db8:1::1]:80")
+                 : tcp("10.0.0." + n + ":4000", "10.1.0.1:80");
 }
 
 // ---- wires ------------------------------------------------------------------------------------------
@@ -45,7 +50,8 @@ void World::deliver(std::size_t index) {
         return f.tuple == chosen.tuple && f.from == chosen.from && f.to == chosen.to;
     };
     if (flying_[index].to.value_or(flying_[index].from) != kUplink)
-        index = static_cast<std::size_t>(std::ranges::find_if(flying_, same_wire) - flying_.begin());
+        index =
+            static_cast<std::size_t>(std::ranges::find_if(flying_, same_wire) - flying_.begin());
     Flying frame = flying_[index];
     flying_.erase(flying_.begin() + static_cast<std::ptrdiff_t>(index));
     if (!frame.to)
@@ -84,7 +90,8 @@ void World::through_switch(Flying frame) {
         return;  // the exclusion that world.hpp explains
     Segment wire{frame.seg.flags, frame.seg.seq, frame.seg.ack, std::string(frame.seg.length, 'x')};
     Outcome out = plane_.send(frame.from, side.segment(wire));
-    require(out.action != STEER_BOTH && out.action != STEER_ANSWER, "a TCP segment has one destination");
+    require(out.action != STEER_BOTH && out.action != STEER_ANSWER,
+            "a TCP segment has one destination");
     if (frame.from == kUplink) {
         require(out.action == STEER_FORWARD, "a client's segment is never dropped");
         note_syn(frame, out);
@@ -104,7 +111,8 @@ void World::to_client(const Flying& frame) {
     if (effect.reset && !closing)
         require(connections_[connection].server_aborted, "no RST reaches an honest peer");
     if (effect.accepted)
-        require(frame.seg.connection == connection, "a client takes only its own connection's data");
+        require(frame.seg.connection == connection,
+                "a client takes only its own connection's data");
     for (const Seg& reply : effect.replies) emit(reply, frame.tuple, kUplink);
 }
 
@@ -113,8 +121,10 @@ void World::to_server(const Flying& frame, Slot slot) {
     std::optional<Socket> before = end.socket;
     Effect effect = end.receive(frame.seg, fresh_iss());
     if (effect.accepted || effect.established) {
-        require(before && !before->copied, "no old session's segment is accepted by the destination");
-        require(before->connection == frame.seg.connection, "a socket takes only its own connection's data");
+        require(before && !before->copied,
+                "no old session's segment is accepted by the destination");
+        require(before->connection == frame.seg.connection,
+                "a socket takes only its own connection's data");
         Connection& truth = connections_[before->connection];
         if (!truth.home) truth.home = slot;
         require(*truth.home == slot, "a connection stays with one backend for life");
@@ -184,9 +194,12 @@ void World::flip() {
 void World::flood(std::uint8_t kind, std::uint8_t amount) {
     if (hazard_ != Hazard::Floods) return;
     for (unsigned n = 0; n < amount % 64u; ++n) {
-        Tcp forged = tcp("10.66." + std::to_string(random_() % 256) + "." + std::to_string(random_() % 256) +
-                             ":" + std::to_string(1 + random_() % 60000), "10.1.0.1:80");
-        Bytes frame = kind % 2 ? forged.syn() : forged.ack_of(static_cast<std::uint32_t>(random_()));
+        Tcp forged =
+            tcp("10.66." + std::to_string(random_() % 256) + "." + std::to_string(random_() % 256) +
+                    ":" + std::to_string(1 + random_() % 60000),
+                "10.1.0.1:80");
+        Bytes frame =
+            kind % 2 ? forged.syn() : forged.ack_of(static_cast<std::uint32_t>(random_()));
         Outcome out = plane_.send(kUplink, frame);
         // A real VM answers; what it says to nobody must make no entry either.
         Tcp vm = forged.reply();
@@ -212,25 +225,57 @@ void World::step(const Command& command) {
     Slot slot = command.who / kTuples % 2 ? kDestination : kSource;
     TcpEnd& host = server(slot, i);
     switch (command.op % 32) {
-        case 0: connect(i); break;
-        case 1: emit(client(i).send_data(), i, kUplink); break;
-        case 2: emit(client(i).send_again(), i, kUplink); break;
-        case 3: emit(client(i).close(), i, kUplink); break;
-        case 4: if (command.amount % 4 == 0) emit(client(i).abort(), i, kUplink); break;
-        case 5: emit(host.send_data(), i, port_of(slot)); break;
-        case 6: emit(host.send_again(), i, port_of(slot)); break;
-        case 7: emit(host.close(), i, port_of(slot)); break;
-        case 8: if (command.amount % 4 == 0) abort_server(slot, i); break;
-        case 9: fork_and_host(); break;
-        case 10: if (command.amount % 2 == 0) flip(); break;
-        case 11: flood(command.who, command.amount); break;
-        case 12: forge(command.who / 8, i); break;
-        case 13: advance(1 + command.amount % 4 * ModelPlane::kTicksPerSecond); break;
-        case 14: plane_.sweep(); break;
-        case 15: case 16:
+        case 0:
+            connect(i);
+            break;
+        case 1:
+            emit(client(i).send_data(), i, kUplink);
+            break;
+        case 2:
+            emit(client(i).send_again(), i, kUplink);
+            break;
+        case 3:
+            emit(client(i).close(), i, kUplink);
+            break;
+        case 4:
+            if (command.amount % 4 == 0) emit(client(i).abort(), i, kUplink);
+            break;
+        case 5:
+            emit(host.send_data(), i, port_of(slot));
+            break;
+        case 6:
+            emit(host.send_again(), i, port_of(slot));
+            break;
+        case 7:
+            emit(host.close(), i, port_of(slot));
+            break;
+        case 8:
+            if (command.amount % 4 == 0) abort_server(slot, i);
+            break;
+        case 9:
+            fork_and_host();
+            break;
+        case 10:
+            if (command.amount % 2 == 0) flip();
+            break;
+        case 11:
+            flood(command.who, command.amount);
+            break;
+        case 12:
+            forge(command.who / 8, i);
+            break;
+        case 13:
+            advance(1 + command.amount % 4 * ModelPlane::kTicksPerSecond);
+            break;
+        case 14:
+            plane_.sweep();
+            break;
+        case 15:
+        case 16:
             lose(command.amount);
             break;
-        default: deliver(command.amount % 2 ? 0 : command.amount);
+        default:
+            deliver(command.amount % 2 ? 0 : command.amount);
     }
     while (flying_.size() > kFlyingMax) deliver(0);
 }
@@ -249,10 +294,12 @@ void World::check_counters() {
     std::array<std::uint32_t, 4> counted = plane_.audit();
     require(counted[0] == plane_.sessions(kSource) && counted[1] == plane_.sessions(kDestination),
             "sessions are counted exactly");
-    require(counted[2] == plane_.handshakes(kSource) && counted[3] == plane_.handshakes(kDestination),
-            "handshakes are counted exactly");
+    require(
+        counted[2] == plane_.handshakes(kSource) && counted[3] == plane_.handshakes(kDestination),
+        "handshakes are counted exactly");
     bool empty = counted[other(owner_)] == 0 && counted[2 + other(owner_)] == 0;
-    require(plane_.is_drained() == (is_draining() && empty), "drained is announced exactly when it is true");
+    require(plane_.is_drained() == (is_draining() && empty),
+            "drained is announced exactly when it is true");
 }
 
 // A session that both ends hold and that was pinned once stays pinned, to its home: else a drain would
@@ -260,12 +307,13 @@ void World::check_counters() {
 void World::check_pins() {
     for (int i = 0; i < kTuples; ++i) {
         const std::optional<Socket>& mine = client(i).socket;
-        if (!mine || mine->state != State::Established || mine->fin_sent || mine->fin_received) continue;
+        if (!mine || mine->state != State::Established || mine->fin_sent || mine->fin_received)
+            continue;
         Connection& truth = connections_[mine->connection];
         if (!truth.home) continue;
         const std::optional<Socket>& its = server(*truth.home, i).socket;
-        bool alive = its && its->connection == mine->connection && its->state == State::Established &&
-                     !its->fin_sent && !its->fin_received;
+        bool alive = its && its->connection == mine->connection &&
+                     its->state == State::Established && !its->fin_sent && !its->fin_received;
         if (!alive) continue;
         std::optional<Slot> pinned = plane_.pinned_to(tuple(i));
         if (pinned) require(*pinned == *truth.home, "a live session is pinned to its home");
@@ -329,7 +377,8 @@ void World::settle() {
     // What a forged SYN opened is given up by the VM after its last SYN-ACK.
     for (auto& hosts : servers_)
         for (TcpEnd& end : hosts)
-            if (end.socket && end.socket->state == State::SynReceived && end.socket->connection == 0)
+            if (end.socket && end.socket->state == State::SynReceived &&
+                end.socket->connection == 0)
                 end.socket.reset();
     end_everything();
     plane_.advance_s(31);
@@ -346,7 +395,8 @@ void World::settle() {
     require(unended == 0, "ended sessions are seen to end");
     plane_.advance_s(240);
     plane_.sweep();
-    require(plane_.sessions(kSource) + plane_.sessions(kDestination) == 0, "ended sessions are not counted");
+    require(plane_.sessions(kSource) + plane_.sessions(kDestination) == 0,
+            "ended sessions are not counted");
     if (is_draining()) require(plane_.is_drained(), "a drain comes to its end");
 }
 

@@ -5,15 +5,15 @@
 // the client is connected and its record has been pushed out. It costs that client a delay of up to 30 s.
 #pragma once
 
+#include "tests/packet/model_plane.hpp"
+#include "tests/packet/property/tcp_end.hpp"
+
 #include <array>
 #include <cstdint>
 #include <map>
 #include <random>
 #include <string>
 #include <vector>
-
-#include "tests/packet/model_plane.hpp"
-#include "tests/packet/property/tcp_end.hpp"
 
 namespace godwit::test {
 
@@ -28,7 +28,7 @@ struct Command {
 enum class Hazard { Floods, StalePorts };
 
 class World {
-  public:
+public:
     explicit World(Hazard hazard);
     void run(const std::vector<Command>& script);
     // No more loss and no more attacks: every connection must still work, then all of them end, and the
@@ -37,19 +37,19 @@ class World {
 
     static constexpr int kTuples = 5;
 
-  private:
+private:
     struct Connection {  // the truth about one
         int tuple = 0;
-        std::optional<Slot> home;       // whose socket became established
-        bool given_to[2] = {};          // who was handed its SYN
+        std::optional<Slot> home;  // whose socket became established
+        bool given_to[2] = {};     // who was handed its SYN
         bool server_aborted = false;
         bool pinned_once = false;
     };
     struct Flying {  // a frame on a wire
         Seg seg;
         int tuple = 0;
-        Port from = kUplink;                 // towards the switch
-        std::optional<Port> to = {};         // towards an endpoint, once it is behind the switch
+        Port from = kUplink;          // towards the switch
+        std::optional<Port> to = {};  // towards an endpoint, once it is behind the switch
     };
 
     Tcp tuple(int i) const;

@@ -1,13 +1,13 @@
 // The switch's control half: what a command may say, what is durable, and in which order the plane hears.
-#include <gtest/gtest.h>
-
-#include <filesystem>
-#include <unistd.h>
-
 #include "dataplane/config.hpp"
 #include "dataplane/names.hpp"
 #include "dataplane/steering.hpp"
 #include "tests/fakes/fake_plane.hpp"
+
+#include <filesystem>
+#include <unistd.h>
+
+#include <gtest/gtest.h>
 
 namespace godwit::test {
 namespace {
@@ -26,7 +26,12 @@ Steering steady(const Backend& on, std::uint64_t token = 1) {
     return {{token, "j-1", "step"}, {"10.1.0.10", "fd00::10"}, {on}, on.name, std::nullopt, false};
 }
 Steering both(const std::string& owner, std::optional<std::string> previous, bool hosting) {
-    return {{1, "j-1", "step"}, {"10.1.0.10", "fd00::10"}, {kA, kB}, owner, std::move(previous), hosting};
+    return {{1, "j-1", "step"},
+            {"10.1.0.10", "fd00::10"},
+            {kA, kB},
+            owner,
+            std::move(previous),
+            hosting};
 }
 
 class SwitchSteering : public testing::Test {
@@ -40,8 +45,9 @@ protected:
 
     void restart() {
         steerings = std::make_unique<Steerings>(
-            plane, StateFile(directory_),
-            [this](const std::string& type, const VmSteering& vm) { told.push_back(type + " " + vm.owner); });
+            plane, StateFile(directory_), [this](const std::string& type, const VmSteering& vm) {
+                told.push_back(type + " " + vm.owner);
+            });
         ASSERT_TRUE(steerings->start());
     }
     std::uint64_t word() { return plane.record(0).steer; }
@@ -90,7 +96,8 @@ TEST_F(SwitchSteering, TheFlipRaisesTheEpochAndRollbackIsTheSameTheOtherWay) {
     ASSERT_TRUE(steerings->put("web-1", both("host-a", "host-b", true)));
     EXPECT_EQ(steer_owner(word()), 0u);
     EXPECT_EQ(steer_previous(word()), 1u);
-    EXPECT_EQ(steer_authority(word()), 0u) << "the clone that drains is not asked about old sessions";
+    EXPECT_EQ(steer_authority(word()), 0u)
+        << "the clone that drains is not asked about old sessions";
 }
 
 TEST_F(SwitchSteering, ARollbackOfAFlipThatNeverCameKnowsTheOriginalToo) {
@@ -104,7 +111,8 @@ TEST_F(SwitchSteering, ARollbackOfAFlipThatNeverCameKnowsTheOriginalToo) {
 
 TEST_F(SwitchSteering, DrainedIsTrueOnlyAfterTheGracePeriodAndOnlyAtZero) {
     ASSERT_TRUE(steerings->put("web-1", both("host-b", "host-a", true)));
-    EXPECT_FALSE(steerings->status("web-1")->drained) << "a packet may still be pinning to the source";
+    EXPECT_FALSE(steerings->status("web-1")->drained)
+        << "a packet may still be pinning to the source";
     ASSERT_EQ(steerings->waiting_for_grace().size(), 1u);
     steerings->grace_over("web-1", 1);
     plane.record(0).handshakes[0] = 1;
@@ -114,7 +122,8 @@ TEST_F(SwitchSteering, DrainedIsTrueOnlyAfterTheGracePeriodAndOnlyAtZero) {
     EXPECT_TRUE(steerings->status("web-1")->drained);
     plane.record(0).sessions[0] = 1;
     steerings->look_at_drains();
-    const std::vector<std::string> expected = {"steering host-b", "drained host-b", "undrained host-b"};
+    const std::vector<std::string> expected = {"steering host-b", "drained host-b",
+                                               "undrained host-b"};
     EXPECT_EQ(told, expected);
 }
 
@@ -159,7 +168,8 @@ TEST_F(SwitchSteering, ABackendKeepsItsSlotAndWhoComesNextInheritsNothing) {
     ASSERT_TRUE(steerings->put("web-1", steady(kB)));
     EXPECT_EQ(steer_owner(word()), 1u) << "host-b stays in slot 1";
     EXPECT_EQ(plane.order.back(), "end 0") << "what host-a left is forgotten";
-    Steering next{{1, "j-2", "s"}, {"10.1.0.10", "fd00::10"}, {kB, kC}, "host-b", std::nullopt, true};
+    Steering next{
+        {1, "j-2", "s"}, {"10.1.0.10", "fd00::10"}, {kB, kC}, "host-b", std::nullopt, true};
     ASSERT_TRUE(steerings->put("web-1", next));
     EXPECT_EQ(plane.setups[0].backends[0].ifindex, 5u);
     EXPECT_EQ(plane.setups[0].backends[1].ifindex, 4u);
@@ -171,8 +181,8 @@ TEST_F(SwitchSteering, EveryWrongFieldIsNamedAtOnce) {
     bad.backends[1].port = "host-a";
     bad.backends[1].mac = "01:00:5e:00:00:01";
     const std::string all = complaints(steerings->put("web-1", bad));
-    for (const char* pointer : {"/addresses/0", "/addresses/2", "/backends/1/port", "/backends/1/mac",
-                                "/owner", "/previous"})
+    for (const char* pointer : {"/addresses/0", "/addresses/2", "/backends/1/port",
+                                "/backends/1/mac", "/owner", "/previous"})
         EXPECT_NE(all.find(pointer), std::string::npos) << pointer << " is not in:\n" << all;
     EXPECT_TRUE(plane.order.empty());
     EXPECT_FALSE(steerings->status("web-1")) << "nothing of it was kept";
