@@ -1,10 +1,11 @@
 // Nanoseconds per packet of steering alone, in user space over plain memory: parse, look up, decide, track.
 // No driver, no BPF: what a change of steering/ costs by itself. The whole program beside its peer is
 // bench/dataplane.cpp. Sessions live in the table in random order; the clock stands still.
+#include "tests/packet/model_memory.hpp"
+
 #include "steering/steer.h"
 
 #include "tests/packet/frame.hpp"
-#include "tests/packet/model_memory.hpp"
 #include "tests/packet/model_plane.hpp"
 
 #include <numeric>

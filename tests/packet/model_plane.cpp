@@ -1,10 +1,10 @@
 // Runs steer_packet() over model_memory.hpp and carries the verdict out as a plane would.
 #include "tests/packet/model_plane.hpp"
 
+#include "tests/packet/model_memory.hpp"
+
 #include "steering/rewrite.h"
 #include "steering/steer.h"
-
-#include "tests/packet/model_memory.hpp"
 
 namespace godwit::test {
 namespace {

@@ -1,9 +1,9 @@
 // The session table itself: room, overflow, keys told apart, and many cores at once. (ThreadSanitizer does
 // not know the double look at `meta` that makes a torn key harmless, so the threads are judged by what
 // they leave behind.)
-#include "steering/steer.h"
-
 #include "tests/packet/model_memory.hpp"
+
+#include "steering/steer.h"
 
 #include <atomic>
 #include <thread>
