@@ -97,9 +97,12 @@ int uplink(struct xdp_md *ctx)
 
 // ---- tc ---------------------------------------------------------------------------------------------
 
-// Headers may lie beyond the linear part of a socket buffer.
-STEER_INLINE void parse_skb(struct __sk_buff *skb, struct steer_packet *p)
+// Headers may lie beyond the linear part of a socket buffer. A call of its own: what is parsed is the same to
+// the verifier then whichever way it came about (vm_port: 0.35M instead of 0.7M verified instructions).
+STEER_COLD int parse_skb(struct __sk_buff *skb, struct steer_packet *p)
 {
+    if (!p)
+        return 0;
     const uint8_t *data = (const uint8_t *)(long)skb->data;
     const uint8_t *data_end = (const uint8_t *)(long)skb->data_end;
     uint32_t want = skb->len < HEADERS_BYTES ? skb->len : HEADERS_BYTES;
@@ -109,6 +112,7 @@ STEER_INLINE void parse_skb(struct __sk_buff *skb, struct steer_packet *p)
         data_end = (const uint8_t *)(long)skb->data_end;
     }
     steer_parse(p, data, data_end, skb->len);
+    return 0;
 }
 
 STEER_INLINE void copy_to_backends(struct __sk_buff *skb, struct vm_record *vm)

@@ -151,8 +151,10 @@ STEER_INLINE struct steer_slot *steer_find(struct steer_plane *plane, enum steer
     return spilled ? steer_line_find(spilled, key, wide, meta) : NULL;
 }
 
-STEER_INLINE bool steer_lock(struct steer_line *line)
+STEER_COLD uint32_t steer_lock(struct steer_line *line)
 {
+    if (!line)
+        return 0;
     for (uint32_t i = 0; i < STEER_LOCK_TRIES; ++i) {
         uint32_t word = steer_load32(&line->slot[0].bucket);
         if (!(word & STEER_BUCKET_LOCK) &&
