@@ -141,17 +141,11 @@ STEER_COLD int answer_nd(struct __sk_buff *skb, const struct vm_record *vm)
     return steer_answer_nd(data, end, vm->mac) ? (int)bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
 }
 
-// The RST acknowledges nothing and has exactly the number the peer expects next: its own ACK
-// (RFC 9293 section 3.10.7.1), so a peer that checks windows believes it (RFC 5961 section 3).
 STEER_INLINE int write_rst(struct __sk_buff *skb, const struct steer_packet *p, bool wide)
 {
-    struct steer_rst rst = {.from_port = p->destination_port, .to_port = p->source_port, .seq = p->ack};
+    struct steer_rst rst;
     const int bytes = wide ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES;
-    rst.wide = wide;
-    __builtin_memcpy(rst.from_mac, p->destination_mac, 6);
-    __builtin_memcpy(rst.to_mac, p->source_mac, 6);
-    __builtin_memcpy(rst.from, p->destination, 16);
-    __builtin_memcpy(rst.to, p->source, 16);
+    steer_rst_to_sender(&rst, p, wide);
     if (bpf_skb_change_tail(skb, bytes, 0) != 0 || bpf_skb_pull_data(skb, bytes) != 0)
         return TC_ACT_SHOT;
     uint8_t *data = (uint8_t *)(long)skb->data;
@@ -291,6 +285,9 @@ int vm_port(struct __sk_buff *skb)
         return TC_ACT_SHOT;
     case STEER_ANSWER:
         return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm) : answer_arp(skb, out.vm);
+    case STEER_REFUSE:
+        count_from(&plane, &p, &out);
+        return p.family == 4 ? send_rst4(skb, &p) : send_rst6(skb, &p);
     default:
         count_from(&plane, &p, &out);
         return TC_ACT_SHOT;

@@ -220,6 +220,18 @@ STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts 
     return is_authority ? steer_allowed(f, STEER_PIN, STEER_WHY_OPENED) : steer_fenced(STEER_WHY_FENCED);
 }
 
+// The sender is not the one whose session it is. If it may be a clone, what it speaks on is a copy of a
+// socket: the RST ends it, where silence would let it repeat itself for a quarter of an hour and then hold
+// up the next drain. Nobody else is told: an entry can be wrong about who is no clone, and a segment that
+// no entry knows may be of a newcomer that found the table full.
+STEER_INLINE struct steer_verdict steer_fenced_session(const struct steer_facts *f)
+{
+    bool has_number = f->kind == STEER_SEGMENT || f->kind == STEER_SYN_ACK;
+    if (!has_number || !steer_is_draining(f->steer) || f->sender == steer_authority(f->steer))
+        return steer_fenced(STEER_WHY_FENCED);
+    return steer_verdict(STEER_REFUSE, f->sender, STEER_KEEP, STEER_WHY_COPY_REFUSED);
+}
+
 STEER_INLINE struct steer_verdict steer_decide_out(const struct steer_facts *f)
 {
     bool is_mine = f->session_owner == f->sender;
@@ -231,7 +243,7 @@ STEER_INLINE struct steer_verdict steer_decide_out(const struct steer_facts *f)
         return steer_verdict(STEER_DROP, !f->sender, STEER_DISOWN, STEER_WHY_RST_WITHHELD);
     bool reopens = f->session == STEER_CLOSED && f->kind == STEER_SYN;
     if (f->session && !reopens)
-        return is_mine ? steer_allowed(f, STEER_KEEP, STEER_WHY_SESSION) : steer_fenced(STEER_WHY_FENCED);
+        return is_mine ? steer_allowed(f, STEER_KEEP, STEER_WHY_SESSION) : steer_fenced_session(f);
     bool given = (f->handshake && f->handshake_owner == f->sender) ||
                  (!f->handshake && f->chance && f->chance_owner == f->sender);
     bool taken = !given && (f->handshake || f->chance);

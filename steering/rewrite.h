@@ -4,6 +4,7 @@
 #ifndef GODWIT_STEERING_REWRITE_H
 #define GODWIT_STEERING_REWRITE_H
 
+#include "steering/parse.h"
 #include "steering/types.h"
 #include "steering/wire.h"
 
@@ -191,6 +192,22 @@ STEER_INLINE uint32_t steer_write_rst(uint8_t *frame, const struct steer_rst *rs
     wire_store16(ip + 10, steer_checksum_fold(steer_checksum_add(0, ip, WIRE_IPV4_BYTES)));
     steer_write_rst_tcp(ip + WIRE_IPV4_BYTES, rst, steer_checksum_add(0, ip + 12, 8));
     return STEER_RST4_FRAME_BYTES;
+}
+
+// The RST that tells the sender of `p` that its connection is dead. It acknowledges nothing and has exactly
+// the number the sender expects next: its own ACK (RFC 9293 section 3.10.7.1), so that one who checks windows
+// believes it (RFC 5961 section 3).
+STEER_INLINE void steer_rst_to_sender(struct steer_rst *rst, const struct steer_packet *p, bool wide)
+{
+    __builtin_memset(rst, 0, sizeof(*rst));
+    rst->from_port = p->destination_port;
+    rst->to_port = p->source_port;
+    rst->seq = p->ack;
+    rst->wide = wide;
+    __builtin_memcpy(rst->from_mac, p->destination_mac, 6);
+    __builtin_memcpy(rst->to_mac, p->source_mac, 6);
+    __builtin_memcpy(rst->from, p->destination, 16);
+    __builtin_memcpy(rst->to, p->source, 16);
 }
 
 #endif

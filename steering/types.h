@@ -230,7 +230,8 @@ enum steer_action {
     STEER_FORWARD, /* to backend[slot] and nowhere else */
     STEER_BOTH,    /* a copy to each active backend */
     STEER_ANSWER,  /* turn it into an ARP reply or NA (rewrite.h) and send it back where it came from */
-    STEER_DROP
+    STEER_DROP,
+    STEER_REFUSE /* drop it, and tell its sender with an RST (rewrite.h) that its socket is dead */
 };
 
 enum steer_memory {
@@ -279,9 +280,10 @@ enum steer_memory {
     X(ICMP_ERROR_BOTH, "icmp-error-both")                                                           \
     X(TRUNCATED, "truncated")                                                                       \
     X(BAD_HEADER, "bad-header")                                                                     \
-    X(NO_BACKEND, "no-backend") /* the slot it belongs to is not there */                           \
-    X(PLANE, "plane")           /* the plane could not carry it out */                              \
-    X(RESET_TOLD, "reset-told") /* the peer of a reset session gets its RST */
+    X(NO_BACKEND, "no-backend")     /* the slot it belongs to is not there */                       \
+    X(PLANE, "plane")               /* the plane could not carry it out */                          \
+    X(RESET_TOLD, "reset-told")     /* the peer of a reset session gets its RST */                  \
+    X(COPY_REFUSED, "copy-refused") /* a clone spoke on a copied socket and gets its RST */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,

@@ -64,6 +64,13 @@ Outcome ModelPlane::send(Port from, const Bytes& frame) {
     ++memory_->reasons[v.why];
     if (out.action == STEER_FORWARD) out.to = {port(v.slot)};
     if (out.action == STEER_BOTH) out.to = {port(0), port(1)};
+    if (out.action == STEER_REFUSE) {
+        struct steer_rst rst;
+        steer_rst_to_sender(&rst, &p, p.family == 6);
+        out.frame.resize(p.family == 6 ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES);
+        steer_write_rst(out.frame.data(), &rst);
+        out.to = {from};
+    }
     if (out.action != STEER_ANSWER) return out;
     out.to = {from};
     bool nd = v.why == STEER_WHY_ND_ANSWERED;

@@ -49,8 +49,9 @@ inline Plan flipped(Slot from, Slot to) {
 
 struct Outcome {
     steer_action action = STEER_DROP;
-    std::vector<Port> to;  // FORWARD, BOTH, ANSWER: where it went. PASS: empty, ordinary switching
-    Bytes frame;           // as it left (ANSWER: the answer)
+    // FORWARD, BOTH, ANSWER, REFUSE: where it went. PASS: empty, ordinary switching
+    std::vector<Port> to;
+    Bytes frame;  // as it left (ANSWER: the answer, REFUSE: the RST)
     std::string why;
 };
 

@@ -3,6 +3,8 @@
 // constructible, or with TableSizes.
 #pragma once
 
+#include "steering/parse.h"
+
 #include <gtest/gtest.h>
 
 #ifdef GODWIT_PLANE_HEADER
@@ -59,6 +61,20 @@ inline testing::AssertionResult passed(const Outcome& out, const std::string& wh
 inline testing::AssertionResult dropped(const Outcome& out, const std::string& why) {
     if (out.action == STEER_DROP && out.why == why) return testing::AssertionSuccess();
     return testing::AssertionFailure() << "action " << out.action << ", why " << out.why;
+}
+// Dropped, and an RST went back whose number the sender's copy of `client`'s connection expects next.
+inline testing::AssertionResult refused(const Outcome& out, Port sender, const Tcp& client) {
+    struct steer_packet rst;
+    const std::uint8_t* data = out.frame.data();
+    steer_parse(&rst, data, data + out.frame.size(), static_cast<std::uint32_t>(out.frame.size()));
+    const bool believed = rst.kind == STEER_RST && rst.seq == client.isn + 1 &&
+                          rst.tcp_flags == WIRE_TCP_RST && rst.source_port == client.from.port &&
+                          rst.destination_port == client.to.port;
+    if (out.action == STEER_REFUSE && out.why == "copy-refused" && out.to == std::vector{sender} &&
+        believed)
+        return testing::AssertionSuccess();
+    return testing::AssertionFailure() << "action " << out.action << ", why " << out.why
+                                       << ", RST kind " << int{rst.kind} << " number " << rst.seq;
 }
 
 }  // namespace godwit::test

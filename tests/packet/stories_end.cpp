@@ -380,7 +380,8 @@ TYPED_TEST(EveryPlane, LateSegmentOfAClosedOldSessionDoesNotReachTheClone) {
         this->plane.sweep();
         EXPECT_TRUE(went_to(this->from_client(client.data("late")), kSourcePort, "session"));
         EXPECT_TRUE(passed(this->from_source(client.reply().rst()), "session"));
-        EXPECT_TRUE(dropped(this->from_destination(client.reply().data("copied")), "fenced"));
+        EXPECT_TRUE(refused(this->from_destination(client.reply().data("copied")), kDestinationPort,
+                            client));
         EXPECT_TRUE(this->plane.is_drained()) << "kept, but not counted";
     }
 }

@@ -5,18 +5,46 @@ namespace godwit::test {
 
 TYPED_TEST_SUITE(EveryPlane, Planes);
 
-TYPED_TEST(EveryPlane, CloneMayNotSpeakOnACopiedSession) {
+TYPED_TEST(EveryPlane, CloneMayNotSpeakOnACopiedSessionAndIsToldSo) {
     for (const Tcp& client : both_families()) {
         this->plane.steer(steady(kSource));
         this->establish(client, kSource);
         this->plane.steer(flipped(kSource, kDestination));
         Tcp vm = client.reply();
-        EXPECT_TRUE(dropped(this->from_destination(vm.data("copied")), "fenced"));
-        EXPECT_TRUE(dropped(this->from_destination(vm.rst()), "fenced"));
-        EXPECT_TRUE(dropped(this->from_destination(vm.fin()), "fenced"));
+        EXPECT_TRUE(refused(this->from_destination(vm.data("copied")), kDestinationPort, client));
+        EXPECT_TRUE(refused(this->from_destination(vm.fin()), kDestinationPort, client));
+        EXPECT_TRUE(refused(this->from_destination(vm.syn_ack()), kDestinationPort, client))
+            << "copied before the handshake was done";
+        EXPECT_TRUE(dropped(this->from_destination(vm.rst()), "fenced")) << "it is dead already";
         EXPECT_TRUE(passed(this->from_source(vm.data("original")), "session"));
         EXPECT_EQ(this->plane.pinned_to(client), kSource);
     }
+}
+
+TYPED_TEST(EveryPlane, OnlyACloneIsToldThatItsSocketIsDead) {
+    for (const Tcp& client : both_families()) {
+        this->plane.steer(steady(kSource));
+        this->plane.steer(flipped(kSource, kDestination));
+        this->establish(client, kDestination);
+        Tcp vm = client.reply();
+        EXPECT_TRUE(dropped(this->from_source(vm.data("x")), "fenced")) << "the original";
+        this->plane.steer(flipped(kDestination, kSource));
+        EXPECT_TRUE(dropped(this->from_source(vm.data("x")), "fenced")) << "after a rollback too";
+        this->plane.steer(steady(kSource));
+        EXPECT_TRUE(dropped(this->from_destination(vm.data("x")), "fenced"))
+            << "nobody is told while only one backend is active";
+    }
+}
+
+TYPED_TEST(EveryPlane, CopyOfASessionThatHasEndedIsToldSo) {
+    Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
+    this->establish(client, kSource);
+    this->plane.steer(flipped(kSource, kDestination));
+    this->from_client(client.rst());
+    this->from_source(client.reply().rst());
+    EXPECT_EQ(this->plane.sessions(kSource), 0u);
+    EXPECT_TRUE(
+        refused(this->from_destination(client.reply().data("copied")), kDestinationPort, client));
 }
 
 TYPED_TEST(EveryPlane, CloneMayNotSpeakOnASessionThatTheSwitchDoesNotKnow) {

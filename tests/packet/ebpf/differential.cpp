@@ -206,9 +206,10 @@ bool same_ports(const Outcome& real, const Outcome& model) {
 
 testing::AssertionResult agree(const Sent& sent, const Outcome& real, const Outcome& model,
                                bool on_the_wire) {
-    // What went in by the wire and was left to the kernel's bridge is not seen again.
-    if (on_the_wire && model.action == STEER_PASS && real.action == STEER_DROP &&
-        real.why == model.why)
+    // What went in by the wire and was left to the kernel's bridge is not seen again, nor is an RST
+    // that went back.
+    const bool unseen = model.action == STEER_PASS || model.action == STEER_REFUSE;
+    if (on_the_wire && unseen && real.action == STEER_DROP && real.why == model.why)
         return testing::AssertionSuccess();
     const bool bytes = model.action == STEER_DROP || real.frame == model.frame;
     if (real.action == model.action && real.why == model.why && same_ports(real, model) && bytes)

@@ -218,6 +218,7 @@ Outcome EbpfPlane::send(Port from, const Bytes& frame) {
     by_wire_ = false;
     Outcome out = from == kUplink ? send_to_uplink(frame) : send_to_vm_port(from, frame);
     if (out.why.empty()) out.why = reason_since();
+    if (out.action == STEER_ANSWER && out.why == "copy-refused") out.action = STEER_REFUSE;
     return out;
 }
 

@@ -97,7 +97,12 @@ void World::through_switch(Flying frame) {
         note_syn(frame, out);
     }
     if (out.action == STEER_DROP) return;
-    frame.to = frame.from == kUplink ? out.to.at(0) : kUplink;
+    if (out.action == STEER_REFUSE) {
+        frame.to = frame.from;
+        frame.seg = {kRst, frame.seg.ack, 0, 0, frame.seg.connection};
+    } else {
+        frame.to = frame.from == kUplink ? out.to.at(0) : kUplink;
+    }
     flying_.push_back(frame);
 }
 
@@ -116,10 +121,19 @@ void World::to_client(const Flying& frame) {
     for (const Seg& reply : effect.replies) emit(reply, frame.tuple, kUplink);
 }
 
+bool World::is_alive(const Socket& held) const {
+    const int tuple = connections_.at(held.connection).tuple;
+    const std::optional<Socket>& end = clients_.at(static_cast<std::size_t>(tuple)).socket;
+    return end && end->connection == held.connection;
+}
+
 void World::to_server(const Flying& frame, Slot slot) {
     TcpEnd& end = server(slot, frame.tuple);
     std::optional<Socket> before = end.socket;
     Effect effect = end.receive(frame.seg, fresh_iss());
+    if (effect.reset && frame.from != kUplink)
+        require(before->copied || before->state == State::SynReceived || !is_alive(*before),
+                "the switch's own RST ends a copy or a connection whose client is gone");
     if (effect.accepted || effect.established) {
         require(before && !before->copied,
                 "no old session's segment is accepted by the destination");

@@ -64,6 +64,7 @@ private:
     void through_switch(Flying frame);
     void to_client(const Flying& frame);
     void to_server(const Flying& frame, Slot slot);
+    bool is_alive(const Socket& held) const;  // its client still holds the same connection
     void note_syn(const Flying& frame, const Outcome& out);
     void connect(int i);
     bool holds_dead_connection(int i);
