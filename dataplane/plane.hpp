@@ -7,6 +7,7 @@
 #include "steering/slot.h"
 #include "steering/types.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -54,6 +55,9 @@ struct TableSizes {  // capacity in sessions; the plane rounds up to lines
 struct BackendSetup {
     std::uint32_t ifindex = 0;
     Mac mac{};
+    // Mode nat: the temporary addresses the backend has instead of the hosted ones, one for each family
+    // in which the VM has a hosted address. Empty: mode l2.
+    std::vector<HostedAddress> temporary = {};
 };
 
 // Everything about a VM but its steer word.
@@ -64,6 +68,31 @@ struct VmSetup {
     std::array<BackendSetup, STEER_SLOTS> backends{};
 };
 
+// The record of `slot` for mode nat; all 0 in mode l2.
+inline steer_translation translation_of(std::uint16_t vm, const VmSetup& setup, std::size_t slot) {
+    steer_translation names{};
+    const BackendSetup& backend = setup.backends[slot];
+    if (backend.temporary.empty()) return names;
+    std::ranges::copy(backend.mac, names.mac);
+    for (const HostedAddress& address : backend.temporary)
+        if (address.family == 4)
+            names.temporary4_be = address.words_be[0];
+        else
+            std::ranges::copy(address.words_be, names.temporary6_be);
+    for (std::size_t i = 0; i < setup.addresses.size(); ++i) {
+        const HostedAddress& address = setup.addresses[i];
+        const auto id = static_cast<std::uint16_t>(vm * STEER_ADDRESSES_PER_VM + i);
+        if (address.family == 4) {
+            names.hosted4_be = address.words_be[0];
+            names.address_id4 = id;
+        } else {
+            std::ranges::copy(address.words_be, names.hosted6_be);
+            names.address_id6 = id;
+        }
+    }
+    return names;
+}
+
 class Plane {
 public:
     virtual ~Plane() = default;
@@ -72,7 +101,7 @@ public:
     virtual bool adopted() const = 0;
     virtual std::vector<PortState> ports() = 0;
 
-    // Makes the plane's lookups (identity, hosted addresses) and the record's backends, MAC and timeouts
+    // Makes the plane's lookups (identity, hosted and temporary addresses, translations) and the record's backends, MAC and timeouts
     // equal to `setup`; entries of `vm` that setup does not name any more are removed. Does not touch the
     // steer word: the caller stores that last. Order inside: rules first, removals last.
     virtual Result<void> set_vm(std::uint16_t vm, const VmSetup& setup) = 0;

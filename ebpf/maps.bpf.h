@@ -85,6 +85,23 @@ struct {
     __uint(max_entries, 64 * 1024);
 } drained SEC(".maps");
 
+// Backends in mode nat, by vm * 2 + slot.
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, STEER_VMS_MAX *STEER_SLOTS);
+    __type(key, uint32_t);
+    __type(value, struct steer_translation);
+} translations SEC(".maps");
+
+// Who addressed a temporary address itself, and when last. Bounded: who falls out and then hears from the
+// backend without asking hears from the hosted address.
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 16384);
+    __type(key, struct steer_key);
+    __type(value, uint32_t);
+} direct SEC(".maps");
+
 // XDP can only send out of ports that stand here; key and value are the ifindex.
 struct {
     __uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
@@ -170,6 +187,23 @@ STEER_INLINE const struct steer_identity *steer_sender(struct steer_plane *plane
     struct steer_identity_key key = {.ifindex = plane->ifindex};
     __builtin_memcpy(key.mac, source_mac, 6);
     return bpf_map_lookup_elem(&identities, &key);
+}
+
+STEER_INLINE const struct steer_translation *steer_translation_of(struct steer_plane *plane, uint32_t vm,
+                                                                  uint32_t slot)
+{
+    uint32_t index = vm * STEER_SLOTS + (slot & 1);
+    return bpf_map_lookup_elem(&translations, &index);
+}
+
+STEER_INLINE uint32_t *steer_direct(struct steer_plane *plane, const struct steer_key *key, bool make)
+{
+    uint32_t never = 0;
+    uint32_t *seen = bpf_map_lookup_elem(&direct, key);
+    if (seen || !make)
+        return seen;
+    bpf_map_update_elem(&direct, key, &never, BPF_NOEXIST);
+    return bpf_map_lookup_elem(&direct, key);
 }
 
 STEER_INLINE void steer_drained(struct steer_plane *plane, struct vm_record *vm, uint32_t epoch)

@@ -29,10 +29,10 @@ constexpr const char* kTableNames[STEER_TABLES] = {"sessions4",   "sessions6", "
                                                    "handshakes6", "chances4",  "chances6"};
 // All but tx_ports: the kernel adds a flag to device maps, so libbpf finds that the pinned one differs. It
 // is filled anew from the configuration anyway.
-constexpr const char* kPinned[] = {"sessions4", "sessions6", "handshakes4", "handshakes6",
-                                   "chances4",  "chances6",  "vms",         "settings",
-                                   "hosted4",   "hosted6",   "identities",  "reasons",
-                                   "backends",  "drained",   "resets",      "stations"};
+constexpr const char* kPinned[] = {
+    "sessions4", "sessions6", "handshakes4", "handshakes6", "chances4",   "chances6",
+    "vms",       "settings",  "hosted4",     "hosted6",     "identities", "reasons",
+    "backends",  "drained",   "resets",      "stations",    "direct",     "translations"};
 
 int quiet(enum libbpf_print_level level, const char* format, va_list arguments) {
     if (level == LIBBPF_DEBUG || !log::is_on(log::Level::debug)) return 0;

@@ -11,6 +11,7 @@
 
 #include "steering/rewrite.h"
 #include "steering/steer.h"
+#include "steering/translate.h"
 
 enum { HEADERS_BYTES = 128 }; /* Ethernet, IPv6 and TCP with all its options */
 
@@ -64,6 +65,10 @@ STEER_COLD int was_reset(struct steer_plane *plane, struct steer_packet *p)
     return 1;
 }
 
+// ---- mode nat ---------------------------------------------------------------------------------------
+
+#include "ebpf/translate.bpf.h"
+
 // ---- XDP on an uplink -------------------------------------------------------------------------------
 
 SEC("xdp")
@@ -81,6 +86,9 @@ int uplink(struct xdp_md *ctx)
     }
 
     struct steer_outcome out = steer_from_network(&plane, &p);
+    if (out.verdict.action == STEER_FORWARD && out.vm && steer_is_translated(out.vm, out.verdict.slot) &&
+        translate_xdp(ctx, steer_translation_of(&plane, out.vm->vm, out.verdict.slot)) != 0)
+        out.verdict = steer_verdict(STEER_DROP, 0, STEER_KEEP, STEER_WHY_UNTRANSLATABLE);
     count_reason(out.verdict.why);
     switch (out.verdict.action) {
     case STEER_DROP:
@@ -115,13 +123,20 @@ STEER_COLD int parse_skb(struct __sk_buff *skb, struct steer_packet *p)
     return 0;
 }
 
-STEER_INLINE void copy_to_backends(struct __sk_buff *skb, struct vm_record *vm)
+STEER_INLINE void copy_to_backends(struct __sk_buff *skb, const struct steer_packet *p, struct vm_record *vm)
 {
     uint64_t word = steer_load64(&vm->steer);
     for (uint32_t slot = 0; slot < STEER_SLOTS; ++slot)
         if (steer_slot_hears(word, slot)) {
+            const struct steer_translation *names =
+                steer_is_translated(vm, slot) ? steer_translation_of(NULL, vm->vm, slot) : NULL;
+            if (names && translate_skb(skb, names, STEER_TOWARDS) != 0)
+                continue;
             count_to(vm, slot);
             bpf_clone_redirect(skb, vm->backend[slot].ifindex, 0);
+            if (names && (translate_skb(skb, names, STEER_UNDO) != 0 ||
+                          bpf_skb_store_bytes(skb, 0, p->destination_mac, 6, 0) != 0))
+                return;
         }
 }
 
@@ -188,19 +203,21 @@ int uplink_slow(struct __sk_buff *skb)
         return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm) : answer_arp(skb, out.vm);
     if (out.verdict.action != STEER_BOTH)
         return TC_ACT_OK;
-    copy_to_backends(skb, out.vm);
+    copy_to_backends(skb, &p, out.vm);
     return TC_ACT_SHOT;
 }
 
 // A managed VM's broadcast goes everywhere but back and to its sibling: the bridge of the sibling's host
-// would learn the shared MAC on the wrong side and cut the sibling off.
+// would learn the shared MAC on the wrong side and cut the sibling off. (Mode nat: not shared.)
 STEER_INLINE int flood(struct __sk_buff *skb, const struct plane_settings *set, const struct vm_record *vm)
 {
+    bool shared = !((vm->backend[0].flags | vm->backend[1].flags) & STEER_BACKEND_NAT);
     for (uint32_t i = 0; i < PLANE_PORTS_MAX; ++i) {
         uint32_t ifindex = set->ports[i].ifindex;
         if (i >= set->ports_count)
             break;
-        if (ifindex == skb->ifindex || ifindex == vm->backend[0].ifindex || ifindex == vm->backend[1].ifindex)
+        if (ifindex == skb->ifindex ||
+            (shared && (ifindex == vm->backend[0].ifindex || ifindex == vm->backend[1].ifindex)))
             continue;
         bpf_clone_redirect(skb, ifindex, 0);
     }
@@ -265,6 +282,8 @@ int vm_port(struct __sk_buff *skb)
         return TC_ACT_SHOT;
     parse_skb(skb, &p);
     struct steer_outcome out = steer_packet(&plane, &p);
+    if (is_rewritten(&out) && rewrite_addresses(skb, &out) != 0)
+        out.verdict = steer_fenced(STEER_WHY_UNTRANSLATABLE);
     count_reason(out.verdict.why);
     if (!out.vm) {
         if (out.verdict.action == STEER_DROP)
@@ -281,7 +300,7 @@ int vm_port(struct __sk_buff *skb)
         count_to(out.vm, out.verdict.slot);
         return (int)bpf_redirect(out.vm->backend[out.verdict.slot & 1].ifindex, 0);
     case STEER_BOTH:
-        copy_to_backends(skb, out.vm);
+        copy_to_backends(skb, &p, out.vm);
         return TC_ACT_SHOT;
     case STEER_ANSWER:
         return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm) : answer_arp(skb, out.vm);

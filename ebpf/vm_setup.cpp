@@ -22,7 +22,8 @@ Result<void> remove_others(int map, std::uint16_t vm, Keep keep, const std::stri
     const Key* from = nullptr;
     while (bpf_map_get_next_key(map, from, &next) == 0) {
         Value value{};
-        if (bpf_map_lookup_elem(map, &next, &value) == 0 && value.vm == vm && !keep(next))
+        if (bpf_map_lookup_elem(map, &next, &value) == 0 && (value.vm & ~STEER_TEMPORARY) == vm &&
+            !keep(next))
             gone.push_back(next);
         key = next;
         from = &key;
@@ -57,6 +58,29 @@ bool same_bytes(const auto& a, const auto& b) {
     return std::memcmp(&a, &b, sizeof(a)) == 0;
 }
 
+std::uint16_t address_id(std::uint16_t vm, std::uint16_t index) {
+    return static_cast<std::uint16_t>(vm * STEER_ADDRESSES_PER_VM + index);
+}
+
+struct AddressMaps {
+    int v4, v6;
+};
+
+Result<void> put_address(const AddressMaps& maps, const HostedAddress& address, std::uint32_t vm,
+                         std::uint16_t id) {
+    const steer_address value{static_cast<std::uint16_t>(vm), id};
+    return address.family == 4 ? put(maps.v4, address.words_be[0], value, "hosted4")
+                               : put(maps.v6, key_v6(address), value, "hosted6");
+}
+
+// Every address that leads to the VM: hosted, and temporary of its backends.
+bool leads_here(const VmSetup& setup, const auto& holds) {
+    return std::ranges::any_of(setup.addresses, holds) ||
+           std::ranges::any_of(setup.backends, [&](const dataplane::BackendSetup& backend) {
+               return std::ranges::any_of(backend.temporary, holds);
+           });
+}
+
 Result<void> add_entries(std::uint16_t vm, const VmSetup& setup, int identities, int hosted4,
                          int hosted6) {
     for (std::uint8_t slot = 0; slot < STEER_SLOTS; ++slot) {
@@ -68,13 +92,15 @@ Result<void> add_entries(std::uint16_t vm, const VmSetup& setup, int identities,
     }
     std::uint16_t index = 0;
     for (const HostedAddress& address : setup.addresses) {
-        const steer_address value{
-            vm, static_cast<std::uint16_t>(vm * STEER_ADDRESSES_PER_VM + index++)};
-        Result<void> added = address.family == 4
-                                 ? put(hosted4, address.words_be[0], value, "hosted4")
-                                 : put(hosted6, key_v6(address), value, "hosted6");
+        Result<void> added = put_address({hosted4, hosted6}, address, vm, address_id(vm, index++));
         if (!added) return added;
     }
+    for (std::uint16_t slot = 0; slot < STEER_SLOTS; ++slot)
+        for (const HostedAddress& address : setup.backends[slot].temporary) {
+            Result<void> added = put_address({hosted4, hosted6}, address, vm | STEER_TEMPORARY,
+                                             address_id(vm, slot));
+            if (!added) return added;
+        }
     return {};
 }
 
@@ -92,7 +118,7 @@ Result<void> remove_stale(std::uint16_t vm, const VmSetup& setup, int identities
     removed = remove_others<std::uint32_t, steer_address>(
         hosted4, vm,
         [&](std::uint32_t key) {
-            return std::ranges::any_of(setup.addresses, [&](const HostedAddress& address) {
+            return leads_here(setup, [&](const HostedAddress& address) {
                 return address.family == 4 && address.words_be[0] == key;
             });
         },
@@ -101,7 +127,7 @@ Result<void> remove_stale(std::uint16_t vm, const VmSetup& setup, int identities
     return remove_others<steer_address_key_v6, steer_address>(
         hosted6, vm,
         [&](const steer_address_key_v6& key) {
-            return std::ranges::any_of(setup.addresses, [&](const HostedAddress& address) {
+            return leads_here(setup, [&](const HostedAddress& address) {
                 return address.family == 6 && same_bytes(key_v6(address), key);
             });
         },
@@ -111,6 +137,13 @@ Result<void> remove_stale(std::uint16_t vm, const VmSetup& setup, int identities
 }  // namespace
 
 Result<void> EbpfPlane::set_vm(std::uint16_t vm, const VmSetup& setup) {
+    // Before the record's flags: a packet that meets one finds the other.
+    for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
+        const std::uint32_t index = vm * STEER_SLOTS + slot;
+        Result<void> told = put(state_->map_fd("translations"), index,
+                                dataplane::translation_of(vm, setup, slot), "translations");
+        if (!told) return told;
+    }
     const int identities = state_->map_fd("identities");
     const int hosted4 = state_->map_fd("hosted4"), hosted6 = state_->map_fd("hosted6");
     vm_record& to = record(vm);
@@ -121,6 +154,7 @@ Result<void> EbpfPlane::set_vm(std::uint16_t vm, const VmSetup& setup) {
         steer_backend backend{};
         backend.ifindex = setup.backends[slot].ifindex;
         std::memcpy(backend.mac, setup.backends[slot].mac.data(), 6);
+        backend.flags = setup.backends[slot].temporary.empty() ? 0 : STEER_BACKEND_NAT;
         to.backend[slot] = backend;
     }
     Result<void> added = add_entries(vm, setup, identities, hosted4, hosted6);

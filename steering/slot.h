@@ -9,6 +9,10 @@
 //   struct vm_record *steer_vm(struct steer_plane *, uint32_t vm)                           NULL: no such
 //   const struct steer_address *steer_hosted(struct steer_plane *, uint32_t family, const uint32_t *be)
 //   const struct steer_identity *steer_sender(struct steer_plane *, const uint8_t *source_mac)
+//   const struct steer_translation *steer_translation_of(struct steer_plane *, uint32_t vm, uint32_t slot)
+//   uint32_t *steer_direct(struct steer_plane *, const struct steer_key *, bool make)
+//       the tick at which a peer last addressed a temporary address itself: a bounded memory that forgets the
+//       oldest. address_id is the temporary address's. NULL: not known, and not made
 //   void steer_drained(struct steer_plane *, struct vm_record *, uint32_t epoch)   both counters hit zero
 // `table` is a constant wherever speed matters, so a switch over it costs nothing there.
 #ifndef GODWIT_STEERING_SLOT_H

@@ -11,16 +11,21 @@
 #include "steering/session.h"
 #include "steering/slot.h"
 #include "steering/table.h"
+#include "steering/temporary.h"
 
 struct steer_outcome {
     struct steer_verdict verdict;
     struct vm_record *vm; /* NULL when nobody's; else FORWARD means vm->backend[verdict.slot] */
+    // PASS, FORWARD, BOTH: not NULL when the source is a temporary address that the peer must not see: the
+    // plane rewrites it first (translate.h, STEER_BACK).
+    const struct steer_translation *source;
 };
 
 // What is known about one packet. Plain numbers: it is handed to functions that the verifier checks alone.
 struct steer_case {
     uint32_t tick;
-    uint32_t wide; /* 1: the IPv6 tables */
+    uint32_t wide;      /* 1: the IPv6 tables */
+    uint32_t temporary; /* the source is the sender's temporary address */
     uint32_t handshake_timeout;
     uint32_t session_meta;
     struct steer_newcomer handshake, chance;
@@ -35,7 +40,7 @@ STEER_INLINE enum steer_table steer_table_of(enum steer_table table_v4, uint32_t
 
 STEER_INLINE struct steer_outcome steer_outcome(struct vm_record *vm, struct steer_verdict verdict)
 {
-    struct steer_outcome outcome = {verdict, vm};
+    struct steer_outcome outcome = {verdict, vm, NULL};
     return outcome;
 }
 STEER_INLINE struct steer_outcome steer_not_ours(void)
@@ -303,6 +308,8 @@ STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struc
             steer_look_for_newcomer(plane, c, p);
         }
     }
+    if (p->from_backend && c->temporary && steer_is_own(plane, &c->facts, &c->key, p, vm))
+        return steer_verdict(STEER_PASS, c->facts.sender, STEER_KEEP, STEER_WHY_TEMPORARY);
     struct steer_verdict v = steer_decide(&c->facts);
     if (v.memory != STEER_KEEP) {
         struct steer_verdict changed = v; /* so that v itself can stay in a register */
@@ -336,6 +343,19 @@ STEER_INLINE bool steer_is_for_vm(const struct vm_record *vm, const struct steer
            wire_mac_equal(p->destination_mac, vm->backend[1].mac);
 }
 
+// Towards a temporary address itself: to the backend that has it, as it is.
+STEER_INLINE struct steer_outcome steer_to_temporary(struct steer_plane *plane, const struct steer_packet *p,
+                                                     const struct steer_address *address,
+                                                     struct steer_key *key)
+{
+    uint32_t vm = address->vm & ~STEER_TEMPORARY, slot = address->address_id & 1;
+    steer_key_of(key, p, address->address_id);
+    if (!steer_note_direct(plane, p, key, vm, slot))
+        return steer_not_ours();
+    return steer_outcome(steer_vm(plane, vm),
+                         steer_verdict(STEER_FORWARD, slot, STEER_KEEP, STEER_WHY_TEMPORARY));
+}
+
 // Towards a hosted address, wherever the frame came from; but not towards the sender's own, whose
 // announcement or duplicate probe would else be met with an answer.
 STEER_INLINE struct steer_outcome steer_to_hosted(struct steer_plane *plane, struct steer_packet *p,
@@ -352,6 +372,8 @@ STEER_INLINE struct steer_outcome steer_to_hosted(struct steer_plane *plane, str
     if (!address)
         return steer_not_ours();
     struct vm_record *vm = steer_vm(plane, address->vm);
+    if (!vm && address->vm & STEER_TEMPORARY)
+        return steer_to_temporary(plane, p, address, &c.key);
     if (!vm || vm == sender || !(steer_load64(&vm->steer) & STEER_VALID) || !steer_is_for_vm(vm, p))
         return steer_not_ours();
     steer_case_init(&c, vm, p, 0);
@@ -382,8 +404,15 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
         return steer_not_ours();
     steer_case_init(&c, vm, p, sender->slot);
     const struct steer_address *address = p->family ? steer_hosted(plane, p->family, p->source) : NULL;
-    if (address && address->vm != sender->vm)
+    if (steer_is_translated(vm, sender->slot)) {
+        uint32_t aside = steer_says_aside(plane, p, sender->vm, sender->slot);
+        if (aside)
+            return steer_outcome(vm,
+                                 steer_verdict(aside >> 8 & 0xff, sender->slot, STEER_KEEP, aside & 0xff));
+        c.temporary = address != NULL;
+    } else if (address && address->vm != sender->vm) {
         return steer_outcome(vm, steer_fenced(STEER_WHY_SPOOFED_SOURCE));
+    }
     // Its other addresses, temporary or link-local, are not steered; but an inactive backend is silent.
     bool steered = address || p->kind == STEER_VLAN || p->kind == STEER_TRUNCATED || p->kind == STEER_BAD ||
                    p->kind == STEER_ND_ADVERT || p->kind == STEER_ND_ANNOUNCE ||
@@ -391,9 +420,27 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
     if (!steered && steer_slot_active(c.facts.steer, sender->slot))
         return steer_outcome(vm, steer_allowed(&c.facts, STEER_KEEP, STEER_WHY_NOT_MANAGED));
     uint32_t address_id = address ? address->address_id : 0;
+    if (c.temporary) {
+        const struct steer_translation *names = steer_translation_of(plane, sender->vm, sender->slot);
+        if (!names)
+            return steer_outcome(vm, steer_fenced(STEER_WHY_PLANE));
+        address_id = p->family == 6 ? names->address_id6 : names->address_id4;
+    }
     struct steer_verdict v = p->family == 6 ? steer_managed(plane, &c, vm, p, address_id, 1)
                                             : steer_managed(plane, &c, vm, p, address_id, 0);
-    return steer_outcome(vm, v);
+    struct steer_outcome out = steer_outcome(vm, v);
+    if (c.temporary && v.why != STEER_WHY_TEMPORARY)
+        out.source = steer_translation_of(plane, sender->vm, sender->slot);
+    return out;
+}
+
+// The peer, if it is behind this switch too, knows the sender by its hosted address.
+STEER_INLINE void steer_take_hosted_source(struct steer_packet *p, const struct steer_translation *source)
+{
+    if (p->family == 4)
+        p->source[0] = source->hosted4_be;
+    else
+        __builtin_memcpy(p->source, source->hosted6_be, 16);
 }
 
 // Both halves: what a managed VM may send, and then, if it is for a hosted address, who gets it.
@@ -406,7 +453,10 @@ STEER_INLINE struct steer_outcome steer_packet(struct steer_plane *plane, struct
         if (out.verdict.action != STEER_PASS || p->family == 0)
             return out;
     }
+    if (out.source)
+        steer_take_hosted_source(p, out.source);
     struct steer_outcome in = steer_to_hosted(plane, p, out.vm);
+    in.source = out.source;
     return in.vm || !sender ? in : out;
 }
 

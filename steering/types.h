@@ -137,8 +137,19 @@ STEER_INLINE uint64_t steer_word_next(uint64_t now, uint32_t owner, bool drainin
 struct steer_backend {
     uint32_t ifindex;
     uint8_t mac[6];
-    uint16_t reserved;
+    uint16_t flags; /* STEER_BACKEND_ */
 };
+#define STEER_BACKEND_NAT 1u /* it has a MAC and temporary addresses of its own: steer_translation */
+
+// What a backend in mode nat is called, for each family in which the VM has a hosted address (CN102932409A
+// [0050], [0075]: 10.9.1.10 is hosted, .30 and .31 are temporary). Network order; 0: no such family.
+struct steer_translation {
+    uint32_t hosted4_be, temporary4_be;
+    uint32_t hosted6_be[4], temporary6_be[4];
+    uint16_t address_id4, address_id6; /* of the hosted addresses */
+    uint8_t mac[6];                    /* the backend's */
+    uint8_t reserved[14];
+} __attribute__((aligned(64)));
 
 // Idle limits in ticks. Defaults: RFC 5382 REQ-5 (7440 s, 240 s), RFC 4787 REQ-5 (300 s), RFC 5508
 // REQ-2 (60 s). The handshake limit is counted from the first packet and not renewed, so that a peer
@@ -181,10 +192,11 @@ struct steer_identity { /* (ifindex, MAC) -> who sends */
     uint8_t slot;
     uint8_t reserved;
 };
-struct steer_address { /* hosted address -> whose it is */
-    uint16_t vm;
-    uint16_t address_id; /* vm * 8 + index */
+struct steer_address { /* hosted or temporary address -> whose it is */
+    uint16_t vm;       /* | STEER_TEMPORARY: no such VM, so that hosted ones pay nothing for the difference */
+    uint16_t address_id; /* vm * 8 + index; of a temporary one: + the slot that has it */
 };
+#define STEER_TEMPORARY 0x8000u
 struct steer_address_key_v6 {
     uint32_t address_be[4];
 };
@@ -280,10 +292,12 @@ enum steer_memory {
     X(ICMP_ERROR_BOTH, "icmp-error-both")                                                           \
     X(TRUNCATED, "truncated")                                                                       \
     X(BAD_HEADER, "bad-header")                                                                     \
-    X(NO_BACKEND, "no-backend")     /* the slot it belongs to is not there */                       \
-    X(PLANE, "plane")               /* the plane could not carry it out */                          \
-    X(RESET_TOLD, "reset-told")     /* the peer of a reset session gets its RST */                  \
-    X(COPY_REFUSED, "copy-refused") /* a clone spoke on a copied socket and gets its RST */
+    X(NO_BACKEND, "no-backend")         /* the slot it belongs to is not there */                   \
+    X(PLANE, "plane")                   /* the plane could not carry it out */                      \
+    X(RESET_TOLD, "reset-told")         /* the peer of a reset session gets its RST */              \
+    X(COPY_REFUSED, "copy-refused")     /* a clone spoke on a copied socket and gets its RST */     \
+    X(TEMPORARY, "temporary")           /* to or from a temporary address itself, as it is */       \
+    X(UNTRANSLATABLE, "untranslatable") /* no address of it can be rewritten: AH, header out of reach */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,
@@ -313,6 +327,7 @@ struct steer_verdict {
 
 _Static_assert(sizeof(struct vm_record) == 128, "two lines: read mostly, then counters");
 _Static_assert(offsetof(struct vm_record, sessions) == 64, "counters do not share the first line");
+_Static_assert(sizeof(struct steer_translation) == 64, "one line");
 _Static_assert(sizeof(struct steer_identity_key) == 12, "hashed as bytes, no hidden padding");
 
 #endif

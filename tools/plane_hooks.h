@@ -15,6 +15,8 @@ uint32_t steer_tick(struct steer_plane *plane);
 struct vm_record *steer_vm(struct steer_plane *plane, uint32_t vm);
 const struct steer_address *steer_hosted(struct steer_plane *plane, uint32_t family, const uint32_t *be);
 const struct steer_identity *steer_sender(struct steer_plane *plane, const uint8_t *source_mac);
+const struct steer_translation *steer_translation_of(struct steer_plane *plane, uint32_t vm, uint32_t slot);
+uint32_t *steer_direct(struct steer_plane *plane, const struct steer_key *key, bool make);
 void steer_drained(struct steer_plane *plane, struct vm_record *vm, uint32_t epoch);
 
 #endif

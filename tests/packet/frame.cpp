@@ -279,6 +279,15 @@ Bytes icmpv6_error(std::string_view router, std::string_view vm) {
     return icmpv6_frame(kVmMac, kClientMac, address(router), address(vm), l4);
 }
 
+Bytes error_about(const Address& router, const Endpoint& to, const Bytes& about) {
+    const bool v4 = router.family == 4;
+    Bytes message = v4 ? Bytes{3, 4, 0, 0, 0, 0, 0x05, 0x14} : Bytes{2, 0, 0, 0, 0, 0, 0x05, 0x00};
+    message.insert(message.end(), about.begin() + 14, about.begin() + 14 + (v4 ? 28 : 60));
+    if (!v4) return icmpv6_frame(to.mac, kClientMac, router, to.ip, message);
+    set16(message, 2, internet_checksum(message));
+    return ethernet(to.mac, kClientMac, 0x0800, ip(router, to.ip, 1, message));
+}
+
 Bytes vlan_tagged(const Bytes& frame, std::uint16_t vlan) {
     Bytes tagged(frame.begin(), frame.begin() + 12);
     put16(tagged, 0x8100);

@@ -107,6 +107,10 @@ Bytes router_solicit(const Mac& mac);
 Bytes icmp_error(std::string_view router, std::string_view vm);    // fragmentation needed
 Bytes icmpv6_error(std::string_view router, std::string_view vm);  // packet too big
 
+// An ICMP error of `router` to `to` about `about`, which it returns a piece of: fragmentation needed, or packet too
+// big. The piece is the IP header and 8 bytes, more for IPv6.
+Bytes error_about(const Address& router, const Endpoint& to, const Bytes& about);
+
 // Bare layers, for what the builders above do not say.
 Bytes ethernet(const Mac& to, const Mac& from, std::uint16_t type, const Bytes& payload);
 Bytes ip(const Address& from, const Address& to, std::uint8_t protocol, const Bytes& payload,

@@ -18,6 +18,8 @@ struct steer_plane {
     std::vector<vm_record> vms;
     std::map<std::array<std::uint32_t, 5>, struct steer_address> hosted;  // family, address
     std::map<std::pair<std::uint32_t, std::array<std::uint8_t, 6>>, steer_identity> senders;
+    std::map<std::pair<std::uint32_t, std::uint32_t>, steer_translation> translations;  // vm, slot
+    std::map<std::array<std::uint8_t, sizeof(steer_key)>, std::uint32_t> direct;
     std::uint32_t ifindex = 0;  // where the current frame came in
     std::uint32_t tick = 1;
     unsigned drained_events = 0;
@@ -49,6 +51,19 @@ static inline const struct steer_identity* steer_sender(steer_plane* plane,
     std::memcpy(key.data(), mac, 6);
     auto found = plane->senders.find({plane->ifindex, key});
     return found == plane->senders.end() ? nullptr : &found->second;
+}
+static inline const steer_translation* steer_translation_of(steer_plane* plane, std::uint32_t vm,
+                                                            std::uint32_t slot) {
+    auto found = plane->translations.find({vm, slot});
+    return found == plane->translations.end() ? nullptr : &found->second;
+}
+static inline std::uint32_t* steer_direct(steer_plane* plane, const struct steer_key* key,
+                                          bool make) {
+    std::array<std::uint8_t, sizeof(steer_key)> bytes;
+    std::memcpy(bytes.data(), key, sizeof(*key));
+    if (make) return &plane->direct[bytes];
+    auto found = plane->direct.find(bytes);
+    return found == plane->direct.end() ? nullptr : &found->second;
 }
 static inline void steer_drained(steer_plane* plane, vm_record*, std::uint32_t) {
     __atomic_fetch_add(&plane->drained_events, 1, __ATOMIC_RELAXED);

@@ -5,6 +5,7 @@
 
 #include "steering/rewrite.h"
 #include "steering/steer.h"
+#include "steering/translate.h"
 
 namespace godwit::test {
 namespace {
@@ -29,22 +30,86 @@ ModelPlane::ModelPlane(const struct steer_config& config) : ModelPlane() {
 }
 ModelPlane::~ModelPlane() = default;
 
+// Everything that leads to the VM, so that it can be managed anew in another way.
+void ModelPlane::forget(std::uint16_t vm) {
+    std::erase_if(memory_->senders, [&](const auto& one) { return one.second.vm == vm; });
+    std::erase_if(memory_->hosted,
+                  [&](const auto& one) { return (one.second.vm & ~STEER_TEMPORARY) == vm; });
+    std::erase_if(memory_->translations, [&](const auto& one) { return one.first.first == vm; });
+}
+
 void ModelPlane::manage(const ManagedVm& vm) {
+    forget(vm.vm);
     vm_record& record = memory_->vms.at(vm.vm);
     std::memcpy(record.mac, vm.mac.data(), 6);
-    for (std::uint8_t slot = 0; slot < STEER_SLOTS; ++slot) {
-        record.backend[slot].ifindex = ifindex_of(vm.ports[slot]);
-        std::memcpy(record.backend[slot].mac, vm.mac.data(), 6);
-        memory_->senders[{ifindex_of(vm.ports[slot]), vm.mac}] = {vm.vm, slot, 0};
-    }
-    std::uint16_t index = 0;
+    const auto host = [&](const Address& a, std::uint32_t owner, std::uint32_t index) {
+        const std::array<std::uint32_t, 4> w = a.words_be();
+        const auto id = static_cast<std::uint16_t>(vm.vm * STEER_ADDRESSES_PER_VM + index);
+        memory_->hosted[{static_cast<std::uint32_t>(a.family), w[0], w[1], w[2], w[3]}] = {
+            static_cast<std::uint16_t>(owner), id};
+        return id;
+    };
+    struct steer_translation hosted{};
+    std::uint32_t index = 0;
     for (const std::string& text : vm.addresses) {
-        Address a = address(text);
-        std::array<std::uint32_t, 4> w = a.words_be();
-        auto id = static_cast<std::uint16_t>(vm.vm * STEER_ADDRESSES_PER_VM + index++);
-        memory_->hosted[{static_cast<std::uint32_t>(a.family), w[0], w[1], w[2], w[3]}] = {vm.vm,
-                                                                                           id};
+        const Address a = address(text);
+        const std::uint16_t id = host(a, vm.vm, index++);
+        (a.family == 4 ? hosted.address_id4 : hosted.address_id6) = id;
+        std::memcpy(a.family == 4 ? &hosted.hosted4_be : hosted.hosted6_be, a.bytes.data(),
+                    a.family == 4 ? 4 : 16);
     }
+    for (std::uint8_t slot = 0; slot < STEER_SLOTS; ++slot) {
+        const Mac mac = vm.mac_of(slot);
+        record.backend[slot].ifindex = ifindex_of(vm.ports[slot]);
+        record.backend[slot].flags = vm.nat[slot] ? STEER_BACKEND_NAT : 0;
+        std::memcpy(record.backend[slot].mac, mac.data(), 6);
+        memory_->senders[{ifindex_of(vm.ports[slot]), mac}] = {vm.vm, slot, 0};
+        if (!vm.nat[slot]) continue;
+        struct steer_translation& names = memory_->translations[{vm.vm, slot}] = hosted;
+        std::memcpy(names.mac, mac.data(), 6);
+        for (const std::string& text : vm.nat[slot]->temporary) {
+            const Address a = address(text);
+            host(a, vm.vm | STEER_TEMPORARY, slot);
+            std::memcpy(a.family == 4 ? &names.temporary4_be : names.temporary6_be, a.bytes.data(),
+                        a.family == 4 ? 4 : 16);
+        }
+    }
+}
+
+bool ModelPlane::rewrite(Bytes& frame, const struct steer_translation* names, bool back) {
+    std::uint8_t* data = frame.data();
+    return names &&
+           steer_translate(data, data + frame.size(), names, back ? STEER_BACK : STEER_TOWARDS);
+}
+
+// One frame for one backend, in its names.
+std::optional<Bytes> ModelPlane::frame_for(const vm_record& vm, unsigned slot, Bytes frame) {
+    if (steer_is_translated(&vm, slot) &&
+        !rewrite(frame, steer_translation_of(memory_.get(), vm.vm, slot), false))
+        return std::nullopt;
+    return frame;
+}
+
+// What FORWARD and BOTH send.
+void ModelPlane::carry_out(Outcome& out, const vm_record& vm, unsigned slot) {
+    const auto port = [&](unsigned at) { return static_cast<Port>(vm.backend[at].ifindex - 10); };
+    if (out.action == STEER_BOTH) {
+        for (unsigned at = 0; at < STEER_SLOTS; ++at) {
+            const std::optional<Bytes> copy = frame_for(vm, at, out.frame);
+            if (!copy) continue;
+            out.to.push_back(port(at));
+            out.copies.push_back(*copy);
+        }
+        return;
+    }
+    std::optional<Bytes> frame = frame_for(vm, slot, out.frame);
+    if (!frame) {
+        out.action = STEER_DROP;
+        out.why = steer_why_name(STEER_WHY_UNTRANSLATABLE);
+        return;
+    }
+    out.frame = std::move(*frame);
+    out.to = {port(slot)};
 }
 
 Outcome ModelPlane::send(Port from, const Bytes& frame) {
@@ -56,14 +121,14 @@ Outcome ModelPlane::send(Port from, const Bytes& frame) {
     steer_parse(&p, data, data + out.frame.size(), static_cast<std::uint32_t>(out.frame.size()));
     struct steer_outcome outcome = ::steer_packet(memory_.get(), &p);
     struct steer_verdict v = outcome.verdict;
-    auto port = [&](unsigned slot) {
-        return static_cast<Port>(outcome.vm->backend[slot].ifindex - 10);
-    };
+    const bool leaves = v.action != STEER_DROP && v.action != STEER_ANSWER;
+    if (outcome.source && leaves && !rewrite(out.frame, outcome.source, true))
+        v = steer_fenced(STEER_WHY_UNTRANSLATABLE);
     out.action = static_cast<steer_action>(v.action);
     out.why = steer_why_name(v.why);
-    ++memory_->reasons[v.why];
-    if (out.action == STEER_FORWARD) out.to = {port(v.slot)};
-    if (out.action == STEER_BOTH) out.to = {port(0), port(1)};
+    if (out.action == STEER_FORWARD || out.action == STEER_BOTH)
+        carry_out(out, *outcome.vm, v.slot);
+    ++memory_->reasons[out.why == "untranslatable" ? STEER_WHY_UNTRANSLATABLE : v.why];
     if (out.action == STEER_REFUSE) {
         struct steer_rst rst;
         steer_rst_to_sender(&rst, &p, p.family == 6);

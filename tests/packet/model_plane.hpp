@@ -31,6 +31,10 @@ public:
     static constexpr std::uint32_t kTicksPerSecond = 250;
 
 private:
+    void forget(std::uint16_t vm);
+    static bool rewrite(Bytes& frame, const struct steer_translation* names, bool back);
+    std::optional<Bytes> frame_for(const vm_record& vm, unsigned slot, Bytes frame);
+    void carry_out(Outcome& out, const vm_record& vm, unsigned slot);
     std::unique_ptr<steer_plane> memory_;
 };
 

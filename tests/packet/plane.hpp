@@ -28,6 +28,13 @@ struct ManagedVm {
     std::vector<std::string> addresses{"10.1.0.1", "2001:db8:1::1"};
     Port ports[2] = {kSourcePort, kDestinationPort};
     Mac mac = kVmMac;
+    // Mode nat: the backend's own MAC, and its temporary addresses instead of the hosted ones.
+    struct Nat {
+        Mac mac{};
+        std::vector<std::string> temporary;
+    };
+    std::optional<Nat> nat[2] = {};
+    Mac mac_of(std::size_t slot) const { return nat[slot] ? nat[slot]->mac : mac; }
 };
 
 // Steering as a story says it; the epoch is the plane's business and grows at every call.
@@ -51,7 +58,8 @@ struct Outcome {
     steer_action action = STEER_DROP;
     // FORWARD, BOTH, ANSWER, REFUSE: where it went. PASS: empty, ordinary switching
     std::vector<Port> to;
-    Bytes frame;  // as it left (ANSWER: the answer, REFUSE: the RST)
+    Bytes frame;                // as it left (ANSWER: the answer, REFUSE: the RST)
+    std::vector<Bytes> copies;  // BOTH: what each of `to` got
     std::string why;
 };
 

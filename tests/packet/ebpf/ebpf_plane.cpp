@@ -76,7 +76,7 @@ std::optional<Run> run_tc(int program, const Bytes& frame, unsigned ifindex) {
 // Loading takes a second, so a plane is kept for the next story that wants this size, and made as new.
 struct EbpfPlane::Kernel {
     std::unique_ptr<dataplane::Plane> plane;
-    int reasons = -1, stations = -1, resets = -1;
+    int reasons = -1, stations = -1, resets = -1, direct = -1;
     std::vector<plane_reasons> before, now;
     std::set<std::uint16_t> managed;
     std::map<std::pair<std::uint16_t, std::uint32_t>, std::uint64_t> sent;
@@ -93,6 +93,7 @@ struct EbpfPlane::Kernel {
     void read_reasons();
     std::optional<Port> sent_to();
     void make_as_new();
+    void make_direct_older(std::uint32_t ticks);
 };
 
 EbpfPlane::Kernel& EbpfPlane::Kernel::of(const TableSizes& sizes) {
@@ -113,12 +114,13 @@ EbpfPlane::Kernel::Kernel(const TableSizes& sizes) {
     reasons = map("reasons");
     stations = map("stations");
     resets = map("resets");
+    direct = map("direct");
     before.resize(static_cast<std::size_t>(libbpf_num_possible_cpus()));
     now = before;
 }
 
 EbpfPlane::Kernel::~Kernel() {
-    for (int fd : {reasons, stations, resets})
+    for (int fd : {reasons, stations, resets, direct})
         if (fd >= 0) close(fd);
     if (plane) ebpf().uninstall();
 }
@@ -168,7 +170,7 @@ void EbpfPlane::Kernel::make_as_new() {
     managed.clear();
     for (unsigned table = 0; table < STEER_TABLES; ++table)
         for (steer_line& line : plane->lines(static_cast<steer_table>(table))) line = {};
-    for (int fd : {stations, resets}) {
+    for (int fd : {stations, resets, direct}) {
         alignas(8) std::array<std::uint8_t, 64> key;
         while (bpf_map_get_next_key(fd, nullptr, key.data()) == 0)
             bpf_map_delete_elem(fd, key.data());
@@ -180,6 +182,20 @@ void EbpfPlane::Kernel::make_as_new() {
     sent.clear();
 }
 
+void EbpfPlane::Kernel::make_direct_older(std::uint32_t ticks) {
+    steer_key key{};
+    std::vector<steer_key> all;
+    for (bool more = bpf_map_get_next_key(direct, nullptr, &key) == 0; more;
+         more = bpf_map_get_next_key(direct, &key, &key) == 0)
+        all.push_back(key);
+    for (const steer_key& one : all) {
+        std::uint32_t seen = 0;
+        if (bpf_map_lookup_elem(direct, &one, &seen) != 0) continue;
+        seen -= ticks;
+        bpf_map_update_elem(direct, &one, &seen, BPF_EXIST);
+    }
+}
+
 EbpfPlane::EbpfPlane(TableSizes sizes) : kernel_(&Kernel::of(sizes)) {}
 EbpfPlane::~EbpfPlane() = default;
 
@@ -187,11 +203,15 @@ void EbpfPlane::manage(const ManagedVm& vm) {
     dataplane::VmSetup setup;
     setup.mac = vm.mac;
     for (std::size_t slot = 0; slot < STEER_SLOTS; ++slot)
-        setup.backends[slot] = {Ports::instance().ifindex(vm.ports[slot]), vm.mac};
-    for (const std::string& text : vm.addresses) {
-        Address a = address(text);
-        setup.addresses.push_back({static_cast<std::uint32_t>(a.family), a.words_be()});
-    }
+        setup.backends[slot] = {Ports::instance().ifindex(vm.ports[slot]), vm.mac_of(slot)};
+    const auto hosted = [](const std::string& text) {
+        const Address a = address(text);
+        return dataplane::HostedAddress{static_cast<std::uint32_t>(a.family), a.words_be()};
+    };
+    for (const std::string& text : vm.addresses) setup.addresses.push_back(hosted(text));
+    for (std::size_t slot = 0; slot < STEER_SLOTS; ++slot)
+        for (const std::string& text : vm.nat[slot].value_or(ManagedVm::Nat{}).temporary)
+            setup.backends[slot].temporary.push_back(hosted(text));
     kernel_->managed.insert(vm.vm);
     kernel_->sent_to();
     Result<void> told = kernel_->plane->set_vm(vm.vm, setup);
@@ -215,6 +235,7 @@ std::string EbpfPlane::reason_since() {
 
 Outcome EbpfPlane::send(Port from, const Bytes& frame) {
     left_by_.clear();
+    copies_.clear();
     by_wire_ = false;
     Outcome out = from == kUplink ? send_to_uplink(frame) : send_to_vm_port(from, frame);
     if (out.why.empty()) out.why = reason_since();
@@ -222,11 +243,15 @@ Outcome EbpfPlane::send(Port from, const Bytes& frame) {
     return out;
 }
 
-// Copies are heard as they leave; a test run's redirect itself is not carried out.
+// Copies are heard as they leave; a test run's redirect itself is not carried out. In mode nat a copy has
+// other addresses than the frame, but an answer has another sender.
 void EbpfPlane::hear_copies(const Bytes& frame) {
     for (int port = 0; port < kPorts; ++port)
         for (const Bytes& copy : Ports::instance().heard(static_cast<Port>(port)))
-            if (copy == frame) left_by_.push_back(static_cast<Port>(port));
+            if (copy.size() == frame.size() && std::equal(&copy[6], &copy[14], &frame[6])) {
+                left_by_.push_back(static_cast<Port>(port));
+                copies_.push_back(copy);
+            }
 }
 
 Outcome EbpfPlane::send_to_uplink(const Bytes& frame) {
@@ -254,6 +279,7 @@ Outcome EbpfPlane::send_to_uplink(const Bytes& frame) {
     if (slow->verdict == TC_ACT_SHOT) {
         out.action = STEER_BOTH;
         out.to = left_by_;
+        out.copies = copies_;
     } else if (slow->verdict == TC_ACT_REDIRECT) {
         out.action = STEER_ANSWER;
         out.frame = std::move(slow->frame);
@@ -267,7 +293,11 @@ void EbpfPlane::name_copies(Outcome& out) {
     if (left_by_.empty()) return;
     const bool passes = std::ranges::count(left_by_, kUplink) > 0;
     out.action = passes ? STEER_PASS : left_by_.size() == 1 ? STEER_FORWARD : STEER_BOTH;
-    if (!passes) out.to = left_by_;
+    if (!passes) {
+        out.to = left_by_;
+        out.copies = copies_;
+    }
+    if (by_wire_ || !passes) out.frame = copies_.front();
 }
 
 Outcome EbpfPlane::send_to_vm_port(Port from, const Bytes& frame) {
@@ -283,7 +313,7 @@ Outcome EbpfPlane::send_to_vm_port(Port from, const Bytes& frame) {
     } else if (tc->verdict == TC_ACT_SHOT) {
         name_copies(out);
     } else if (tc->verdict == TC_ACT_REDIRECT) {
-        const bool answers = !target && out.frame != frame;
+        const bool answers = !target && !std::equal(&frame[0], &frame[12], &out.frame[0]);
         out.action = target ? STEER_FORWARD : answers ? STEER_ANSWER : STEER_PASS;
         if (target) out.to = {*target};
         if (answers) out.to = {from};
@@ -331,6 +361,7 @@ void EbpfPlane::advance_s(std::uint32_t seconds) {
     for (std::uint16_t vm : kernel_->managed)
         for (std::uint32_t& since : record(vm).waiting_since)
             if (since != 0) since -= ticks;
+    kernel_->make_direct_older(ticks);
 }
 
 steer_swept EbpfPlane::sweep() {

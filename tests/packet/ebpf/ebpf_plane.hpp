@@ -43,6 +43,7 @@ private:
 
     Kernel* kernel_;  // kept between stories; one EbpfPlane uses it at a time
     std::vector<Port> left_by_;
+    std::vector<Bytes> copies_;  // what left there
     bool by_wire_ = false;
     unsigned drained_events_ = 0;
 };
