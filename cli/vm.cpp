@@ -61,6 +61,7 @@ struct MigrateOptions {
     std::string vm, to, method, steering, key;
     std::string deadline, on_deadline, on_conflict, source_after, timeout;
     std::vector<std::string> labels;
+    std::uint32_t rounds = 0, pause_budget_ms = 0;
     bool wait = false, dry_run = false, force = false;
 };
 
@@ -68,6 +69,8 @@ Result<protocol::MigrateRequest> request_of(const MigrateOptions& options) {
     protocol::MigrateRequest request;
     request.destination.host = options.to;
     if (!options.method.empty()) request.memory.strategy = options.method;
+    request.memory.rounds = options.rounds;
+    if (options.pause_budget_ms != 0) request.memory.pause_budget_ms = options.pause_budget_ms;
     if (!options.steering.empty()) request.steering = options.steering;
     // The enumerations were checked by the command line's own validators.
     if (!options.on_conflict.empty())
@@ -146,7 +149,14 @@ void add_migrate(CLI::App& group, Command& chosen) {
                     "what to do about sessions left at the deadline")
         ->check(CLI::IsMember({"wait", "rollback", "reset"}));
     sub->add_option("--method", options->method, "how memory moves; default: the VM's own")
-        ->check(CLI::IsMember({"fork", "steer"}));
+        ->check(CLI::IsMember({"fork", "whole", "steer"}));
+    sub->add_option(
+           "--rounds", options->rounds,
+           "method whole: compares sent while the guest runs; with a budget at most so many")
+        ->check(CLI::Range(0, 100));
+    sub->add_option("--pause-budget-ms", options->pause_budget_ms,
+                    "method whole: the guest is not stopped for longer than this")
+        ->check(CLI::PositiveNumber);
     sub->add_option("--steering", options->steering, "how frames reach the VMs")
         ->check(CLI::IsMember({"l2"}));
     sub->add_option("--on-conflict", options->on_conflict, "memory changed on both sides")

@@ -10,6 +10,12 @@
 namespace godwit::dataplane {
 namespace {
 
+std::uint64_t ns_since(std::chrono::steady_clock::time_point begin) {
+    const auto took = std::chrono::steady_clock::now() - begin;
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
+}
+
 bool same_slot(const SlotState& a, const SlotState& b) {
     return a.name == b.name && a.port == b.port && a.mac == b.mac;
 }
@@ -29,6 +35,12 @@ std::uint64_t word_of(const VmState& state) {
 bool says_the_same(const VmState& a, const VmState& b) {
     return a.addresses == b.addresses && word_of(a) == word_of(b) &&
            std::ranges::equal(a.slots, b.slots, same_slot);
+}
+
+bool changed_places(const VmState& before, const VmState& after) {
+    const std::vector<SlotState>&was = before.slots, &is = after.slots;
+    return !was[0].name.empty() && !was[1].name.empty() && was[0].name == is[1].name &&
+           was[1].name == is[0].name;
 }
 
 Error unknown_vm(const std::string& vm) {
@@ -107,7 +119,8 @@ Result<void> Steerings::carry_out(const std::string& vm, const VmState& before,
     if (!setup) return std::unexpected(std::move(setup).error());
     vm_record& record = plane_.record(after.index);
     bool leaves = false;
-    for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
+    const bool moves = changed_places(before, after);
+    for (std::uint32_t slot = 0; slot < STEER_SLOTS && !moves; ++slot) {
         const SlotState &was = before.slots[slot], &is = after.slots[slot];
         if (was.name.empty() || was.name == is.name) continue;
         leaves = true;
@@ -124,9 +137,12 @@ Result<void> Steerings::carry_out(const std::string& vm, const VmState& before,
     // A backend that leaves is out of the word before its identity goes; one that comes is known
     // before the word names it.
     if (leaves) store_word(vm, after);
+    const auto begin = std::chrono::steady_clock::now();
     Result<void> told = plane_.set_vm(after.index, *setup);
     if (!told) return told;
     store_word(vm, after);
+    // Then the plane's turning of the port is the flip, and not the word.
+    if (moves) live_[vm].flip_ns = ns_since(begin);
     for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
         if (before.slots[slot].name.empty() || !after.slots[slot].name.empty()) continue;
         Result<Plane::ResetCount> ended =
@@ -143,12 +159,11 @@ void Steerings::store_word(const std::string& vm, const VmState& state) {
     const bool flips = steer_epoch(steer_load64(&record.steer)) != state.epoch;
     const auto begin = std::chrono::steady_clock::now();
     __atomic_store_n(&record.steer, word, __ATOMIC_SEQ_CST);
-    const auto took = std::chrono::steady_clock::now() - begin;
+    const std::uint64_t took = ns_since(begin);
     if (!flips) return;
     Live& live = live_[vm];
     live.was_drained = false;
-    live.flip_ns = static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
+    live.flip_ns = took;
     log::info("steering", vm + ": owner " + state.slots[state.owner].name + ", previous " +
                               (state.previous ? state.slots[*state.previous].name : "none") +
                               ", epoch " + std::to_string(state.epoch));

@@ -43,6 +43,12 @@ void check_backends(const Steering& wanted, const std::vector<PortState>& ports,
 void check_roles(const Steering& wanted, std::vector<FieldError>& errors) {
     if (!names_backend(wanted, wanted.owner))
         complain(errors, "/owner", "\"" + wanted.owner + "\" is none of the backends");
+    if (wanted.takes_over && !names_backend(wanted, *wanted.takes_over))
+        complain(errors, "/takes_over", "\"" + *wanted.takes_over + "\" is none of the backends");
+    if (wanted.takes_over && *wanted.takes_over == wanted.owner)
+        complain(errors, "/takes_over", "is the owner too; it names the backend that gives all up");
+    if (wanted.takes_over && wanted.previous)
+        complain(errors, "/takes_over", "nothing is left to drain then; leave /previous out");
     if (!wanted.previous) return;
     if (!names_backend(wanted, *wanted.previous))
         complain(errors, "/previous", "\"" + *wanted.previous + "\" is none of the backends");
@@ -95,6 +101,15 @@ std::uint32_t slot_of(const std::vector<SlotState>& slots, const std::string& na
     return static_cast<std::uint32_t>(found - slots.begin());
 }
 
+// Sessions name their owner by its slot: the new owner sits down on the old one's, and they are its
+// own. Only from an owner that had all of them: with two active there is no one place to take.
+bool take_place(VmState& next, const VmState& before, const Steering& wanted) {
+    if (!wanted.takes_over || before.epoch == 0 || before.previous) return false;
+    if (before.slots[before.owner].name != *wanted.takes_over) return false;
+    std::swap(next.slots[0], next.slots[1]);
+    return true;
+}
+
 Result<std::uint16_t> free_index(const SwitchState& known) {
     std::set<std::uint16_t> used;
     for (const auto& [name, vm] : known.vms) used.insert(vm.index);
@@ -129,6 +144,7 @@ Result<VmState> Steerings::plan(const std::string& vm, const Steering& wanted) c
     const VmState before = next;
     next.addresses = wanted.addresses;
     seat(next.slots, wanted);
+    const bool taken = take_place(next, before, wanted);
     next.owner = slot_of(next.slots, wanted.owner);
     next.previous.reset();
     if (wanted.previous) next.previous = slot_of(next.slots, *wanted.previous);
@@ -137,7 +153,8 @@ Result<VmState> Steerings::plan(const std::string& vm, const Steering& wanted) c
         next.original = before.epoch == 0 ? *next.previous : before.owner;
     if (!next.previous) next.original = next.owner;
     next.hosting = wanted.hosting;
-    if (next.owner != before.owner || next.previous != before.previous || before.epoch == 0)
+    if (taken || next.owner != before.owner || next.previous != before.previous ||
+        before.epoch == 0)
         next.epoch = before.epoch + 1;
     return next;
 }

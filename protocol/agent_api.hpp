@@ -13,6 +13,9 @@
 //   PUT    /v1/vms/{vm}/copy                CopyRequest -> CopyStatus (source: starts it; 202 while running)
 //   GET    /v1/vms/{vm}/copy?job=           -> CopyStatus (404 unknown-job after an agent restart without trace)
 //   DELETE /v1/vms/{vm}/copy?job=&token=    abort: source goes on untouched, base copy freed
+//   PUT    /v1/vms/{vm}/freeze              FreezeRequest -> CopyStatus (source, method whole, stage "ready": stops the
+//                                           guest, answers when the destination is proven equal and loaded, or when the
+//                                           guest runs again. Done: it stands still until DELETE copy or retirement)
 //   PUT    /v1/vms/{vm}/activation          ActivationRequest -> AgentVm (destination: role word, link up, cont)
 //   GET    /v1/vms/{vm}/addresses           -> AddressList, observed in the guest through QGA
 //   GET    /v1/vms/{vm}/sockets             -> SocketTable, the guest's own view through QGA
@@ -121,30 +124,49 @@ struct CopyRequest {
     Command command;
     std::string method = "fork";
     std::string destination;  // transfer_address of the destination's agent
+    // Method whole. Compares made and sent while the guest runs, after the copy: with a budget at
+    // most so many, without one exactly so many.
+    std::uint32_t rounds = 0;
+    // The guest is not stopped when the pause would be longer, and runs again when it has become
+    // longer: failed, problem "pause-budget". 0: no budget.
+    std::uint32_t pause_budget_ms = 0;
     static constexpr std::string_view kRequired[] = {"command", "destination"};
 };
-BOOST_DESCRIBE_STRUCT(CopyRequest, (), (command, method, destination))
+BOOST_DESCRIBE_STRUCT(CopyRequest, (), (command, method, destination, rounds, pause_budget_ms))
+struct FreezeRequest {
+    Command command;
+    static constexpr std::string_view kRequired[] = {"command"};
+};
+BOOST_DESCRIBE_STRUCT(FreezeRequest, (), (command))
 struct CopyStatus {
     std::string job;
     OperationState state = OperationState::running;
-    std::string stage;              // "base", "fork", "diff", "devstate", "loaded"
+    // "base", "fork", "diff", "devstate", "loaded"; whole: "base", "round", "ready", "freeze",
+    // "loaded"
+    std::string stage;
     std::uint64_t bytes_total = 0;  // resident bytes to copy
     std::uint64_t bytes_copied = 0;
     std::uint64_t bytes_compared = 0;  // at the fork instant
     std::uint64_t bytes_diff = 0;      // sent after the fork instant
     std::uint64_t bytes_on_wire = 0;
-    double pause_ms = 0;  // of the source, at the fork instant
+    std::uint64_t rounds = 0;  // compares sent while the guest ran
+    // Of the source: at the fork instant; of method whole, how long it has stood still until now.
+    double pause_ms = 0;
+    double expected_pause_ms = 0;  // method whole: as reckoned before the guest was stopped
     double duration_ms = 0;
-    std::string root;  // root hash both sides agree on, hex
-    std::string error;
+    std::string root;            // root hash both sides agree on, hex
+    std::string error, problem;  // what failed, and its slug
 };
 BOOST_DESCRIBE_STRUCT(CopyStatus, (),
                       (job, state, stage, bytes_total, bytes_copied, bytes_compared, bytes_diff,
-                       bytes_on_wire, pause_ms, duration_ms, root, error))
+                       bytes_on_wire, rounds, pause_ms, expected_pause_ms, duration_ms, root, error,
+                       problem))
 
 struct ActivationRequest {
     Command command;
-    std::string role = "clone";  // written into every region before the first instruction
+    // "clone" is written into every region before the first instruction; "sole" (method whole): the
+    // very VM goes on here, and nothing of its memory is touched.
+    std::string role = "clone";
     static constexpr std::string_view kRequired[] = {"command"};
 };
 BOOST_DESCRIBE_STRUCT(ActivationRequest, (), (command, role))

@@ -12,7 +12,14 @@
 //                                       <-    DEVSTATE ...                       QEMU's device
 //                                       state
 //   LOADED                              ->                                       the clone is
-//   ready, paused merge:                              <-    MERGE ... MERGE_END(MergeEnd as JSON)
+//                                                                                ready, paused
+//   whole: as copy, with this between BASE_HELD and the last DIFF, while the source runs:
+//                                       <-    DIFF ... BASE_END(root)            a round; none or
+//   BASE_HELD(root)                     ->                                       several
+//                                       <-    STANDBY                            the stop is next
+//   STANDING_BY                         ->                                       QEMU is there, its
+//                                                                                link is up
+//   merge:                              <-    MERGE ... MERGE_END(MergeEnd as JSON)
 //   MERGED(MergeOutcome as JSON)        ->
 // Either side may say ABORT(text) at any time and close.
 //
@@ -64,10 +71,13 @@ enum class FrameType : std::uint16_t {
     merge_end = 14,
     merged = 15,
     abort = 16,
+    standby = 17,
+    standing_by = 18,
 };
 BOOST_DESCRIBE_ENUM(FrameType, challenge, hello, welcome, zero, base, base_end, base_held, diff,
-                    diff_end, patched, devstate, loaded, merge, merge_end, merged, abort)
-constexpr std::uint16_t kFrameTypeLast = 16;
+                    diff_end, patched, devstate, loaded, merge, merge_end, merged, abort, standby,
+                    standing_by)
+constexpr std::uint16_t kFrameTypeLast = 18;
 
 struct FrameHead {
     std::uint32_t magic;
@@ -109,7 +119,7 @@ struct Root {
 static_assert(sizeof(Root) == 16);
 struct DiffEnd {
     Root root;
-    std::uint64_t epoch;  // the clone's, one more than the source had
+    std::uint64_t epoch;  // the clone's, one more than the source had; of `whole`: the same
 };
 static_assert(sizeof(DiffEnd) == 24);
 
@@ -120,8 +130,8 @@ struct DevstateHead {
 };
 static_assert(sizeof(DevstateHead) == 16);
 
-enum class Purpose { copy, merge };
-BOOST_DESCRIBE_ENUM(Purpose, copy, merge)
+enum class Purpose { copy, merge, whole };
+BOOST_DESCRIBE_ENUM(Purpose, copy, merge, whole)
 
 struct Block {
     std::string name;  // "ram", or "region:" and the region's name

@@ -42,7 +42,7 @@ namespace godwit::protocol {
 
 struct VmRegistration {
     std::string host;             // where it runs now
-    std::string method = "fork";  // default migration method: fork or steer
+    std::string method = "fork";  // default migration method: fork, whole or steer
     std::map<std::string, std::string> labels;
     static constexpr std::string_view kRequired[] = {"host"};
 };
@@ -85,10 +85,16 @@ struct Destination {
 };
 BOOST_DESCRIBE_STRUCT(Destination, (), (host))
 struct MemoryPolicy {
-    std::optional<std::string> strategy;  // "fork", "steer"; absent: the VM's default
+    std::optional<std::string> strategy;  // "fork", "whole", "steer"; absent: the VM's default
     OnConflict on_conflict = OnConflict::fail;
+    // Method whole only. Extra compares sent while the guest runs: exactly so many, or with a
+    // budget at most so many.
+    std::uint32_t rounds = 0;
+    // The longest the guest may stand still. What would take longer is not begun, what has become
+    // longer before the commit is taken back; the job fails and says how it could be done.
+    std::optional<std::uint32_t> pause_budget_ms;
 };
-BOOST_DESCRIBE_STRUCT(MemoryPolicy, (), (strategy, on_conflict))
+BOOST_DESCRIBE_STRUCT(MemoryPolicy, (), (strategy, on_conflict, rounds, pause_budget_ms))
 enum class OnDeadline { wait, rollback, reset };
 BOOST_DESCRIBE_ENUM(OnDeadline, wait, rollback, reset)
 struct DrainPolicy {
@@ -137,20 +143,26 @@ BOOST_DESCRIBE_STRUCT(Problem, (), (type, title, detail, status, next_actions))
 
 struct MigrationResult {
     std::uint64_t sessions_at_start = 0;  // owned by the source when steering began
-    std::uint64_t sessions_kept = 0;      // of those, ended on their own on the source
+    // Of those, ended on their own on the source; with method whole, gone on at the destination.
+    std::uint64_t sessions_kept = 0;
     std::uint64_t sessions_reset = 0;
     std::uint64_t sessions_moved = 0;  // at the destination when the job ended
     std::uint32_t longest_gap_ms = 0;
     double flip_us = 0;
     std::uint64_t bytes_copied = 0, bytes_compared = 0, bytes_patched = 0, bytes_on_wire = 0;
     std::vector<Conflict> conflicts;
-    double source_pause_ms = 0, destination_pause_ms = 0;
+    // Of the source at the fork; with method whole, from its stop until the destination ran.
+    double source_pause_ms = 0;
+    double destination_pause_ms = 0;
+    std::uint64_t rounds = 0;  // method whole: compares sent while the guest ran
+    std::string root;          // of the memory both sides had when it was proven equal
     std::map<std::string, double> phase_ms;
 };
 BOOST_DESCRIBE_STRUCT(MigrationResult, (),
                       (sessions_at_start, sessions_kept, sessions_reset, sessions_moved,
                        longest_gap_ms, flip_us, bytes_copied, bytes_compared, bytes_patched,
-                       bytes_on_wire, conflicts, source_pause_ms, destination_pause_ms, phase_ms))
+                       bytes_on_wire, conflicts, source_pause_ms, destination_pause_ms, rounds,
+                       root, phase_ms))
 
 struct Job {
     std::string id, kind = "migration", target;  // target: the VM

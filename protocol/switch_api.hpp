@@ -50,9 +50,14 @@ struct Steering {
     // sessions. Absent: only `owner` may send, every other backend is fenced.
     std::optional<std::string> previous;
     bool hosting = false;  // the switch itself answers ARP and ND for the addresses
+    // The backend whose place `owner` takes: every session and handshake of it becomes the owner's
+    // with the one write that turns its port. For a VM that has moved as a whole; the backend named
+    // here keeps nothing and is fenced. Without effect once it has happened.
+    std::optional<std::string> takes_over;
     static constexpr std::string_view kRequired[] = {"command", "addresses", "backends", "owner"};
 };
-BOOST_DESCRIBE_STRUCT(Steering, (), (command, addresses, backends, owner, previous, hosting))
+BOOST_DESCRIBE_STRUCT(Steering, (),
+                      (command, addresses, backends, owner, previous, hosting, takes_over))
 
 struct BackendSteering {
     std::string name, port, mac;

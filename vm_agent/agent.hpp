@@ -42,6 +42,9 @@ public:
 
     Result<protocol::CopyStatus> start_copy(const std::string& vm, protocol::CopyRequest request);
     Result<protocol::CopyStatus> copy_status(const std::string& vm, const std::string& job) const;
+    // Method whole. Returns when the copy is over: the guest stands still and the destination has
+    // everything, or it runs on and the status says why.
+    Task<protocol::CopyStatus> freeze(std::string vm, protocol::FreezeRequest request);
     // Returns when the guest goes on and nothing of the copy is left.
     Task<void> abort_copy(std::string vm, std::string job);
 

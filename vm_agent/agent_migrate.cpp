@@ -26,10 +26,11 @@ constexpr std::uint32_t kWindowMaxMs = 5000;
 constexpr std::chrono::seconds kCopyEndDeadline{20};
 
 Result<void> check_method(const std::string& method) {
-    if (method == "fork" || method == "steer") return {};
-    return fail(Fault::Rejected, "choose a method",
-                "/method \"" + method + "\" is not supported by this version, use fork or steer",
-                "invalid-document");
+    if (method == "fork" || method == "whole" || method == "steer") return {};
+    return fail(
+        Fault::Rejected, "choose a method",
+        "/method \"" + method + "\" is not supported by this version, use fork, whole or steer",
+        "invalid-document");
 }
 
 // The clone's random numbers must not be the source's. virtio-rng is there as well; this is faster.
@@ -87,7 +88,7 @@ Task<AgentVm> Agent::prepare_incoming(protocol::IncomingRequest request) {
     }
     Lock::Guard guard = co_await machine->lock().acquire();
     Result<void> started;
-    if (request.method == "fork") {
+    if (request.method != "steer") {
         started = co_await machine->start(BootMode::incoming);
     } else {
         started = co_await machine->start(BootMode::boot);
@@ -100,8 +101,10 @@ Task<AgentVm> Agent::prepare_incoming(protocol::IncomingRequest request) {
 
 Task<AgentVm> Agent::activate(std::string vm, protocol::ActivationRequest request) {
     const std::string doing = "activate VM " + vm;
-    if (request.role != "clone")
-        co_return fail(Fault::Rejected, doing, "/role \"" + request.role + "\" is not clone",
+    const bool clones = request.role == "clone";
+    if (!clones && request.role != "sole")
+        co_return fail(Fault::Rejected, doing,
+                       "/role \"" + request.role + "\" is neither clone nor sole",
                        "invalid-document");
     Result<std::shared_ptr<Machine>> found = find(vm);
     if (!found) co_return std::unexpected(std::move(found).error());
@@ -119,7 +122,9 @@ Task<AgentVm> Agent::activate(std::string vm, protocol::ActivationRequest reques
                            "wrong-state");
         // The order is the safety: the clone knows its role before it executes anything, and its
         // port is open before it speaks.
-        Result<void> done = machine->write_role(request.role, record.epoch);
+        // A whole VM goes on as what it was: not a byte that was proven equal is touched.
+        Result<void> done;
+        if (clones) done = machine->write_role(request.role, record.epoch);
         if (done) done = machine->set_link(true);
         if (done) done = co_await machine->wait_for_link();
         if (done) done = co_await machine->resume();
@@ -131,7 +136,9 @@ Task<AgentVm> Agent::activate(std::string vm, protocol::ActivationRequest reques
         done = machine->save();
         if (!done) co_return std::unexpected(std::move(done).error());
         asio::any_io_executor executor = co_await asio::this_coro::executor;
-        if (record.spec.guest_agent) asio::co_spawn(executor, reseed(machine), asio::detached);
+        // One of it runs: its random numbers are nobody else's.
+        if (clones && record.spec.guest_agent)
+            asio::co_spawn(executor, reseed(machine), asio::detached);
     } else {
         Result<void> linked = machine->set_link(true);
         record.activated = true;
@@ -242,10 +249,29 @@ Result<CopyStatus> Agent::copy_status(const std::string& vm, const std::string& 
     auto running = copies_.find(vm);
     if (running != copies_.end() && running->second->request.command.job == job)
         return status_of(*running->second);
-    const std::optional<CopyStatus>& last = (*machine)->record().copy;
+    std::optional<CopyStatus> last = (*machine)->record().copy;
+    if (last && (*machine)->record().paused_for == PausedFor::handover)
+        last->pause_ms = (*machine)->standstill_ms();
     if (last && last->job == job) return *last;
     return fail(Fault::Missing, "look for the copy of VM " + vm, "no copy was made for " + job,
                 "unknown-job");
+}
+
+Task<CopyStatus> Agent::freeze(std::string vm, protocol::FreezeRequest request) {
+    const std::string job = request.command.job;
+    auto running = copies_.find(vm);
+    if (running != copies_.end() && running->second->request.command.job == job &&
+        !running->second->is_over) {
+        std::shared_ptr<CopyJob> work = running->second;
+        if (work->stage == "base" || work->stage == "round" || !work->is_whole())
+            co_return fail(Fault::Conflict, "stop VM " + vm,
+                           "its copy is in stage " + work->stage + ", legal would be: ready",
+                           "wrong-state");
+        work->let_freeze();
+        boost::system::error_code ended;
+        co_await work->ended.async_wait(asio::redirect_error(asio::use_awaitable, ended));
+    }
+    co_return copy_status(vm, job);
 }
 
 Task<void> Agent::abort_copy(std::string vm, std::string job) {

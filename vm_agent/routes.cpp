@@ -166,6 +166,13 @@ awaitable<Response> delete_copy(Agent& agent, Request request) {
     co_return answer_nothing(aborted);
 }
 
+awaitable<Response> put_freeze(Agent& agent, Request request) {
+    Result<protocol::FreezeRequest> body = admitted<protocol::FreezeRequest>(agent, request);
+    if (!body) co_return http::problem_response(body.error());
+    Result<protocol::CopyStatus> status = co_await agent.freeze(vm_of(request), *body);
+    co_return answer_operation(status);
+}
+
 awaitable<Response> put_activation(Agent& agent, Request request) {
     Result<protocol::ActivationRequest> body =
         admitted<protocol::ActivationRequest>(agent, request);
@@ -242,6 +249,7 @@ std::vector<http::Route> agent_routes(Agent& agent) {
         {"PUT", "/v1/vms/{vm}/copy", put_copy},
         {"GET", "/v1/vms/{vm}/copy", get_copy},
         {"DELETE", "/v1/vms/{vm}/copy", delete_copy},
+        {"PUT", "/v1/vms/{vm}/freeze", put_freeze},
         {"PUT", "/v1/vms/{vm}/activation", put_activation},
         {"GET", "/v1/vms/{vm}/addresses", get_addresses},
         {"GET", "/v1/vms/{vm}/sockets", get_sockets},

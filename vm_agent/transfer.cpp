@@ -22,6 +22,9 @@ using protocol::wire::Purpose;
 namespace {
 
 constexpr std::size_t kConversationsMax = 16;
+constexpr std::chrono::seconds kFrameDeadline{30};
+// A held copy waits for the controller's decision to stop the source, which gives up before that.
+constexpr std::chrono::seconds kHeldDeadline{60};
 
 // Both QEMUs must be built alike, or device state of the one means something else to the other.
 Result<void> check_alike(const Hello& theirs, Machine& machine) {
@@ -49,6 +52,15 @@ Result<void> check_alike(const Hello& theirs, Machine& machine) {
                            theirs.blocks[i].name + " of " + std::to_string(theirs.blocks[i].bytes),
                            ours.blocks[i].name + " of " + std::to_string(ours.blocks[i].bytes));
     return {};
+}
+
+Result<void> check_waits(const Machine& machine) {
+    if (!machine.is_alive())
+        return fail(Fault::Lost, "take in memory", "its QEMU is gone: prepare it afresh",
+                    "qemu-failed");
+    if (machine.record().origin == Origin::incoming && !machine.record().loaded) return {};
+    return fail(Fault::Conflict, "take in memory",
+                "the VM here does not wait for a copy: prepare it afresh", "wrong-state");
 }
 
 }  // namespace
@@ -135,7 +147,7 @@ Task<void> TransferServer::converse(std::shared_ptr<FrameChannel> channel) {
         co_return fail(Fault::Conflict, doing, "something else is being done to this VM",
                        "wrong-state");
     Lock::Guard guard = co_await (*machine)->lock().acquire();
-    channel->set_deadline(std::chrono::seconds(30));
+    channel->set_deadline(kFrameDeadline);
     const std::string host = agent_.host().config.id;
     const memory::Caller greeted = *caller;
     std::function<Result<void>()> answer = [=]() {
@@ -144,6 +156,8 @@ Task<void> TransferServer::converse(std::shared_ptr<FrameChannel> channel) {
     Result<void> done = co_await run_on<void>(agent_.host().pool, std::move(answer));
     if (done && hello.purpose == Purpose::copy)
         done = co_await take_copy(channel, *machine);
+    else if (done && hello.purpose == Purpose::whole)
+        done = co_await take_whole(channel, *machine);
     else if (done)
         done = co_await take_merge(channel, *machine, hello.command.job);
     if (!done) co_return std::unexpected(std::move(done).error().within(doing));
@@ -152,13 +166,8 @@ Task<void> TransferServer::converse(std::shared_ptr<FrameChannel> channel) {
 
 Task<void> TransferServer::take_copy(std::shared_ptr<FrameChannel> channel,
                                      std::shared_ptr<Machine> machine) {
-    VmRecord& record = machine->record();
-    if (!machine->is_alive())
-        co_return fail(Fault::Lost, "take in memory", "its QEMU is gone: prepare it afresh",
-                       "qemu-failed");
-    if (record.origin != Origin::incoming || record.loaded)
-        co_return fail(Fault::Conflict, "take in memory",
-                       "the VM here does not wait for a copy: prepare it afresh", "wrong-state");
+    Result<void> waits = check_waits(*machine);
+    if (!waits) co_return waits;
     auto landing = std::make_shared<memory::CopyLanding>();
     auto devices = std::make_shared<memory::Descriptor>();
     const std::vector<memory::BlockFile> blocks = blocks_of(*machine);
@@ -183,19 +192,70 @@ Task<void> TransferServer::take_copy(std::shared_ptr<FrameChannel> channel,
         return {};
     };
     Result<void> done = co_await run_on<void>(agent_.host().pool, std::move(receive));
-    if (done) done = co_await machine->load_devices(devices->get());
+    if (done) done = co_await load(channel, machine, landing->epoch, devices);
+    co_return done;
+}
+
+// The last step of every copy: QEMU reads the device state, and the source hears so.
+Task<void> TransferServer::load(std::shared_ptr<FrameChannel> channel,
+                                std::shared_ptr<Machine> machine, std::uint64_t epoch,
+                                std::shared_ptr<memory::Descriptor> devices) {
+    Result<void> done = co_await machine->load_devices(devices->get());
     if (!done) co_return done;
-    record.loaded = true;
-    record.epoch = landing->epoch;
+    machine->record().loaded = true;
+    machine->record().epoch = epoch;
     done = machine->save();
     if (!done) co_return done;
     std::function<Result<void>()> answer = [channel]() {
         return channel->send(FrameType::loaded, {});
     };
     done = co_await run_on<void>(agent_.host().pool, std::move(answer));
-    if (done)
-        log::info("transfer",
-                  machine->name() + " is loaded, epoch " + std::to_string(record.epoch));
+    if (done) log::info("transfer", machine->name() + " is loaded, epoch " + std::to_string(epoch));
+    co_return done;
+}
+
+// Method whole: the base and its rounds while the source runs; what can be slow here is done before
+// the source is stopped; then the rest, proven before QEMU hears of it.
+Task<void> TransferServer::take_whole(std::shared_ptr<FrameChannel> channel,
+                                      std::shared_ptr<Machine> machine) {
+    Result<void> done = check_waits(*machine);
+    if (!done) co_return done;
+    auto image = std::make_shared<memory::Image>();
+    auto landing = std::make_shared<memory::CopyLanding>();
+    auto devices = std::make_shared<memory::Descriptor>();
+    const std::vector<memory::BlockFile> blocks = blocks_of(*machine);
+    std::function<Result<void>()> hold = [=]() -> Result<void> {
+        Result<memory::Image> opened = memory::Image::open(blocks);
+        if (!opened) return std::unexpected(std::move(opened).error());
+        *image = std::move(*opened);
+        Result<void> base = memory::receive_base(*channel, *image);
+        if (!base) return base;
+        channel->set_deadline(kHeldDeadline);
+        Result<void> rounds = memory::receive_rounds(*channel, *image);
+        channel->set_deadline(kFrameDeadline);
+        return rounds;
+    };
+    done = co_await run_on<void>(agent_.host().pool, std::move(hold));
+    if (done) done = check_waits(*machine);
+    // Frames that arrive once the switch has turned wait in the tap until QEMU reads them.
+    if (done) done = machine->set_link(true);
+    if (done) done = co_await machine->wait_for_link();
+    std::function<Result<void>()> finish = [=]() -> Result<void> {
+        Result<void> said = channel->send(FrameType::standing_by, {});
+        if (!said) return said;
+        Result<memory::CopyLanding> landed = memory::receive_changes(*channel, *image);
+        if (!landed) return std::unexpected(std::move(landed).error());
+        *landing = *landed;
+        said = channel->send(FrameType::patched, memory::bytes_of(landed->root));
+        if (!said) return said;
+        Result<memory::Descriptor> state = memory::receive_devices(*channel);
+        if (!state) return std::unexpected(std::move(state).error());
+        *devices = std::move(*state);
+        return {};
+    };
+    if (done) done = co_await run_on<void>(agent_.host().pool, std::move(finish));
+    if (done) done = co_await load(channel, machine, landing->epoch, devices);
+    if (!done) (void)machine->set_link(false);
     co_return done;
 }
 

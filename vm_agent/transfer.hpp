@@ -21,6 +21,10 @@ private:
     Task<void> converse(std::shared_ptr<memory::FrameChannel> channel);
     Task<void> take_copy(std::shared_ptr<memory::FrameChannel> channel,
                          std::shared_ptr<Machine> machine);
+    Task<void> load(std::shared_ptr<memory::FrameChannel> channel, std::shared_ptr<Machine> machine,
+                    std::uint64_t epoch, std::shared_ptr<memory::Descriptor> devices);
+    Task<void> take_whole(std::shared_ptr<memory::FrameChannel> channel,
+                          std::shared_ptr<Machine> machine);
     Task<void> take_merge(std::shared_ptr<memory::FrameChannel> channel,
                           std::shared_ptr<Machine> machine, std::string job);
 

@@ -10,6 +10,7 @@ namespace godwit::controller {
 namespace {
 
 constexpr std::size_t kKeyMax = 255;
+constexpr std::uint32_t kRoundsMax = 100;
 constexpr std::chrono::milliseconds kPuttingPause{10};
 
 std::unexpected<Error> passed_on(Error error) {
@@ -34,6 +35,26 @@ Result<std::string> key_of(const http::Request& request) {
     return key;
 }
 
+Result<void> check_pause(const std::string& doing, const std::string& method,
+                         const protocol::MemoryPolicy& memory) {
+    if (memory.rounds > kRoundsMax)
+        return unprocessable(doing, "/memory/rounds",
+                             "is " + std::to_string(memory.rounds) + ", at most " +
+                                 std::to_string(kRoundsMax) + " are made",
+                             "invalid-document");
+    if (memory.pause_budget_ms && *memory.pause_budget_ms == 0)
+        return unprocessable(doing, "/memory/pause_budget_ms",
+                             "is 0: no pause is that short; leave it out for no budget",
+                             "invalid-document");
+    if (method == "whole") return {};
+    const char* asks = memory.rounds != 0       ? "/memory/rounds"
+                       : memory.pause_budget_ms ? "/memory/pause_budget_ms"
+                                                : nullptr;
+    if (!asks) return {};
+    return unprocessable(doing, asks, "is for strategy whole, this is " + method,
+                         "invalid-document");
+}
+
 Result<void> check_request(const Api& api, const VmRow& vm,
                            const protocol::MigrateRequest& wanted) {
     const std::string doing = "migrate " + vm.id;
@@ -52,9 +73,9 @@ Result<void> check_request(const Api& api, const VmRow& vm,
     const std::string method = wanted.memory.strategy.value_or(vm.method);
     if (!is_method(method))
         return unprocessable(doing, "/memory/strategy",
-                             "\"" + method + "\" is not offered: fork or steer",
+                             "\"" + method + "\" is not offered: fork, whole or steer",
                              "unsupported-strategy");
-    return {};
+    return check_pause(doing, method, wanted.memory);
 }
 
 Migration new_job(const Api& api, const VmRow& vm, protocol::MigrateRequest wanted,

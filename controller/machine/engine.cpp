@@ -186,7 +186,7 @@ Result<void> Engine::turn(JobRun& run, State ending, std::optional<Error> error)
     Change change{run.job, entry(run.job, "rolling-back", why)};
     turn_back(change.job, ending, journal_.clock().now());
     change.job.detail = why;
-    if (error) change.job.error = problem_of(*error, {});
+    if (error) change.job.error = problem_of(*error, advice(run.job, *error));
     Result<Flags> written = journal_.write(change);
     if (written) run.job = std::move(change.job);
     return only(std::move(written), run);

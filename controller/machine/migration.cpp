@@ -47,8 +47,13 @@ bool moves_memory(const Migration& job) {
     return job.method != "steer";
 }
 
+bool moves_whole(const Migration& job) {
+    return job.method == "whole";
+}
+
 bool skips(const Migration& job) {
-    return row_of(job.phase).memory && !moves_memory(job);
+    const PhaseRow& row = row_of(job.phase);
+    return (row.memory && !moves_memory(job)) || (row.split && moves_whole(job));
 }
 
 bool may_cancel(const Migration& job) {
@@ -119,6 +124,16 @@ void end(Migration& job, State state, TimePoint now) {
 void advance_percent(Migration& job, double fraction) {
     if (job.state != State::running) return;
     job.progress.percent = std::max(job.progress.percent, percent_at(job.phase, fraction));
+}
+
+std::vector<std::string> advice(const Migration& job, const Error& error) {
+    if (error.slug != "pause-budget") return {};
+    const std::string again = "godwit vm migrate " + job.vm + " --to " + job.destination +
+                              " --method whole --rounds " +
+                              std::to_string(job.request.memory.rounds + 2);
+    const std::uint32_t budget = job.request.memory.pause_budget_ms.value_or(0);
+    return {again + " --pause-budget-ms " + std::to_string(budget),
+            again + " --pause-budget-ms " + std::to_string(budget * 2), again};
 }
 
 protocol::Problem problem_of(const Error& error, std::vector<std::string> next_actions) {

@@ -53,6 +53,8 @@ struct Migration {
     std::uint64_t epoch = 0;    // the token that wrote it last
 
     Facts facts;
+    // Method whole: since when the source has stood still, unix time in ms; 0 before it was stopped.
+    std::int64_t frozen_ms = 0;
     std::vector<std::string> swept;  // which parts of retiring are done
     protocol::Progress progress;
     protocol::MigrationResult result;
@@ -63,8 +65,8 @@ struct Migration {
 BOOST_DESCRIBE_STRUCT(Migration, (),
                       (id, vm, source, destination, method, created_by, request, state, phase,
                        began, committed, ending, attempt, entered_ms, deadline_ms, warned,
-                       reset_step, reset_before, version, epoch, facts, swept, progress, result,
-                       timestamps, error, detail))
+                       reset_step, reset_before, version, epoch, facts, frozen_ms, swept, progress,
+                       result, timestamps, error, detail))
 
 // What people asked of a running job; columns of their own, because the engine owns the record.
 struct Flags {
@@ -76,7 +78,8 @@ using TimePoint = std::chrono::system_clock::time_point;
 std::int64_t unix_ms(TimePoint time);
 
 bool moves_memory(const Migration& job);
-bool skips(const Migration& job);  // the current phase is not for this method
+bool moves_whole(const Migration& job);  // the VM itself, sessions and all: nothing drains
+bool skips(const Migration& job);        // the current phase is not for this method
 bool may_cancel(const Migration& job);
 bool is_done(const Migration& job);
 
@@ -90,6 +93,8 @@ void end(Migration& job, State state, TimePoint now);
 // Sets percent to what `fraction` of the phase means, never below what was shown before.
 void advance_percent(Migration& job, double fraction);
 
+// What a person could ask for instead of a job that was rolled back.
+std::vector<std::string> advice(const Migration& job, const Error& error);
 protocol::Problem problem_of(const Error& error, std::vector<std::string> next_actions);
 protocol::Job view(const Migration& job, Flags flags);
 

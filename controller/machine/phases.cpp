@@ -8,8 +8,9 @@ namespace godwit::controller {
 
 const std::array<PhaseRow, kPhases>& phase_table() {
     static constexpr std::array<PhaseRow, kPhases> kTable = {{
-#define GODWIT_PHASE(name, weight, deadline_s, may_cancel, memory, on_failure, effect) \
-    {Phase::name, #name, weight, deadline_s, may_cancel, memory, OnFailure::on_failure, effect},
+#define GODWIT_PHASE(name, weight, deadline_s, may_cancel, memory, split, on_failure, effect) \
+    {Phase::name,           #name, weight, deadline_s, may_cancel, memory, split,             \
+     OnFailure::on_failure, effect},
 #include "controller/machine/phases.def"
 #undef GODWIT_PHASE
     }};
@@ -78,8 +79,8 @@ constexpr std::string_view kHead = R"(# The phases of a migration
 Derived from `controller/machine/phases.def`; a test compares this page with the table. To write it
 anew: `build/controller/godwit-controller-phases > docs/phases.md`.
 
-| # | phase | effect | weight | deadline | cancel | skipped by `steer` | on failure |
-|---|---|---|---|---|---|---|---|
+| # | phase | effect | weight | deadline | cancel | skipped by `steer` | by `whole` | on failure |
+|---|---|---|---|---|---|---|---|---|
 )";
 
 constexpr std::string_view kTail = R"(
@@ -102,7 +103,7 @@ recorded:
 
 1. steering: the default owner flips back to the source, the destination drains (drain policy: `wait`
    and `rollback` wait, `reset` resets at the deadline, `:force` resets now), then it is fenced;
-2. copying: the copy is aborted, the source goes on untouched;
+2. copying: the copy is aborted, the source goes on untouched (of `whole`: from where it was stopped);
 3. destination: the VM made by the job is destroyed, behind the fence and without a session;
 4. hosting: the switch stops answering, the addresses are the source's alone, and it is announced;
 5. reserve: the lease is given back.
@@ -117,7 +118,8 @@ std::string phases_document() {
         text += "| " + std::to_string(number++) + " | `" + std::string(row.name) + "` | " +
                 std::string(row.effect) + " | " + std::to_string(row.weight) + " | " +
                 deadline_text(row.deadline_s) + " | " + (row.may_cancel ? "yes" : "no") + " | " +
-                (row.memory ? "yes" : "no") + " | " + failure_text(row.on_failure) + " |\n";
+                (row.memory ? "yes" : "no") + " | " + (row.split ? "yes" : "no") + " | " +
+                failure_text(row.on_failure) + " |\n";
     }
     return text + std::string(kTail);
 }

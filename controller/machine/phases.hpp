@@ -33,7 +33,7 @@ struct PhaseRow {
     std::uint32_t weight;
     std::uint32_t deadline_s;
     bool may_cancel;
-    bool memory;
+    bool memory, split;
     OnFailure on_failure;
     std::string_view effect;
 };

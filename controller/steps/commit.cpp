@@ -7,7 +7,21 @@ namespace godwit::controller {
 namespace {
 
 // A source that opened something after it was drained still has a session to keep.
+// The last moment at which the source can still go on.
+Result<void> check_budget(JobRun& run) {
+    if (!moves_whole(run.job) || !run.job.request.memory.pause_budget_ms) return {};
+    const std::int64_t budget = *run.job.request.memory.pause_budget_ms;
+    const std::int64_t stood = run.now_ms() - run.job.frozen_ms;
+    if (stood <= budget) return {};
+    return fail(Fault::Rejected, "move to " + run.job.destination,
+                "the source has stood still for " + std::to_string(stood) + " ms, the budget is " +
+                    std::to_string(budget) + " ms",
+                "pause-budget");
+}
+
 Task<void> precheck(JobRun& run) {
+    Result<void> in_time = check_budget(run);
+    if (!in_time) co_return in_time;
     Result<protocol::VmSteering> seen = co_await run.access_switch().steering(run.job.vm);
     if (!seen) co_return std::unexpected(std::move(seen).error());
     take_up_sessions(run, *seen);

@@ -1,5 +1,6 @@
-// copying: the one copy of memory. At its end comes the fork, one short pause of the source, and
-// then the clone runs behind the switch's fence.
+// copying: the one copy of memory. Fork: at its end one short pause of the source, and then the clone
+// runs behind the switch's fence. Whole: at its end the source stops; this step is over when the
+// destination has everything and both stand still, for the commit to decide who goes on.
 #include "controller/steps/step.hpp"
 
 namespace godwit::controller {
@@ -11,6 +12,8 @@ void take_up(JobRun& run, const protocol::CopyStatus& status) {
     run.job.result.bytes_copied = status.bytes_copied;
     run.job.result.bytes_on_wire = status.bytes_on_wire;
     run.job.result.source_pause_ms = status.pause_ms;
+    run.job.result.rounds = status.rounds;
+    run.job.result.root = status.root;
     const std::int64_t spent_ms = run.now_ms() - run.job.entered_ms;
     run.job.progress.eta_s.reset();
     if (status.bytes_copied == 0 || status.bytes_copied >= status.bytes_total) return;
@@ -20,23 +23,25 @@ void take_up(JobRun& run, const protocol::CopyStatus& status) {
 }
 
 std::unexpected<Error> copy_failed(const protocol::CopyStatus& status) {
-    return fail(Fault::Rejected, "copy the memory", status.error, "copy-failed");
+    return fail(Fault::Rejected, "copy the memory", status.error,
+                status.problem == "pause-budget" ? status.problem : "copy-failed");
 }
 
-Task<void> follow(JobRun& run, protocol::CopyStatus status) {
-    while (status.state == protocol::OperationState::running) {
+// Until it is over; of method whole, until the source may be stopped.
+Task<protocol::CopyStatus> follow(JobRun& run, protocol::CopyStatus status) {
+    while (status.state == protocol::OperationState::running && status.stage != "ready") {
         take_up(run, status);
         const double fraction = status.bytes_total == 0
                                     ? 0.0
                                     : static_cast<double>(status.bytes_copied) /
                                           static_cast<double>(status.bytes_total);
         Result<void> shown = run.show(0.95 * fraction, "copying: " + status.stage);
-        if (!shown) co_return shown;
+        if (!shown) co_return std::unexpected(std::move(shown).error());
         if (run.is_late())
             co_return fail(Fault::Rejected, "copy the memory", "it was not done at its deadline",
                            "copy-deadline");
         Result<void> paused = co_await run.pause(run.bell.rung());
-        if (!paused) co_return paused;
+        if (!paused) co_return std::unexpected(std::move(paused).error());
         Result<protocol::CopyStatus> seen =
             co_await run.source().copy_status(run.job.vm, run.job.id);
         if (!seen) co_return std::unexpected(std::move(seen).error());
@@ -44,6 +49,41 @@ Task<void> follow(JobRun& run, protocol::CopyStatus status) {
     }
     take_up(run, status);
     if (status.state == protocol::OperationState::failed) co_return copy_failed(status);
+    co_return status;
+}
+
+// The agent tells how long the guest has stood still; from then on this clock counts.
+void note_frozen(JobRun& run, const protocol::CopyStatus& status) {
+    run.job.frozen_ms = run.now_ms() - static_cast<std::int64_t>(status.pause_ms);
+    run.job.result.bytes_compared = status.bytes_compared;
+    run.job.result.bytes_patched = status.bytes_diff;
+}
+
+// Said before it is done: whoever takes over from this controller finds a source that may stand still.
+Task<void> freeze(JobRun& run, protocol::CopyStatus status) {
+    if (status.state != protocol::OperationState::done) {
+        Result<void> shown = run.show(0.95, "stopping the source");
+        if (!shown) co_return shown;
+        protocol::FreezeRequest request{run.command("freezing")};
+        Result<protocol::CopyStatus> frozen =
+            co_await run.source().freeze(run.job.vm, std::move(request));
+        if (!frozen) co_return std::unexpected(std::move(frozen).error());
+        status = std::move(*frozen);
+    }
+    take_up(run, status);
+    if (status.state != protocol::OperationState::done) co_return copy_failed(status);
+    note_frozen(run, status);
+    co_return Result<void>{};
+}
+
+Task<void> activate_clone(JobRun& run) {
+    protocol::ActivationRequest activation{run.command("activation")};
+    Result<protocol::AgentVm> clone =
+        co_await run.destination().activate(run.job.vm, std::move(activation));
+    if (!clone) co_return std::unexpected(std::move(clone).error());
+    if (clone->state != protocol::VmState::running)
+        co_return fail(Fault::Retry, "activate the clone",
+                       "it is " + json::enum_name(clone->state) + ", not running");
     co_return Result<void>{};
 }
 
@@ -54,26 +94,28 @@ Task<bool> observe(JobRun& run) {
     if (status->state != protocol::OperationState::done) co_return false;
     Result<protocol::AgentVm> clone = co_await run.destination().vm(run.job.vm);
     if (!clone) co_return std::unexpected(std::move(clone).error());
-    if (clone->state != protocol::VmState::running) co_return false;
+    const bool whole = moves_whole(run.job);
+    if (clone->state != (whole ? protocol::VmState::incoming : protocol::VmState::running))
+        co_return false;
     take_up(run, *status);
+    if (whole) note_frozen(run, *status);
     co_return true;
 }
 
 Task<void> apply(JobRun& run) {
     protocol::CopyRequest request{run.command("copying"), run.job.method,
-                                  run.job.facts.destination_transfer};
+                                  run.job.facts.destination_transfer, run.job.request.memory.rounds,
+                                  run.job.request.memory.pause_budget_ms.value_or(0)};
     Result<protocol::CopyStatus> begun = co_await run.source().copy(run.job.vm, std::move(request));
     if (!begun) co_return std::unexpected(std::move(begun).error());
-    Result<void> copied = co_await follow(run, std::move(*begun));
-    if (!copied) co_return copied;
-    protocol::ActivationRequest activation{run.command("activation")};
-    Result<protocol::AgentVm> clone =
-        co_await run.destination().activate(run.job.vm, std::move(activation));
-    if (!clone) co_return std::unexpected(std::move(clone).error());
-    if (clone->state != protocol::VmState::running)
-        co_return fail(Fault::Retry, "activate the clone",
-                       "it is " + json::enum_name(clone->state) + ", not running");
-    co_return Result<void>{};
+    Result<protocol::CopyStatus> copied = co_await follow(run, std::move(*begun));
+    if (!copied) co_return std::unexpected(std::move(copied).error());
+    Result<void> last;
+    if (moves_whole(run.job))
+        last = co_await freeze(run, std::move(*copied));
+    else
+        last = co_await activate_clone(run);
+    co_return last;
 }
 
 Task<void> compensate(JobRun& run) {

@@ -48,6 +48,7 @@ void expect_the_same_end(ControllerRig& rig, const Scenario& scenario, const std
     const std::string other = host == "host-a" ? "host-b" : "host-a";
     EXPECT_TRUE(rig.world.hosts[host].vms.contains("web-1")) << where;
     EXPECT_FALSE(rig.world.hosts[other].vms.contains("web-1")) << where;
+    EXPECT_EQ(rig.world.hosts[host].vms["web-1"].state, protocol::VmState::running) << where;
     EXPECT_EQ(rig.life->store->vm("web-1")->host, host) << where;
     if (rig.world.managed.contains("web-1"))
         EXPECT_EQ(rig.world.managed["web-1"].steering.owner, host) << where;
@@ -112,28 +113,39 @@ Scenario cancelled_in(const char* name, Phase phase) {
     return {name, "cancelled", [phase](ControllerRig& rig) { cancel_when(rig, phase); }};
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, KilledAtEachWrite,
-                         testing::Values(Scenario{"Migration", "succeeded", [](ControllerRig&) {}},
-                                         Scenario{
-                                             "CopyFails", "failed",
-                                             [](ControllerRig& r) { r.world.copy_fails = true; }},
-                                         Scenario{"PolicyReset", "succeeded",
-                                                  [](ControllerRig& r) {
-                                                      r.request.drain = {20, OnDeadline::reset};
-                                                      r.world.ending["host-a"] = 0;
-                                                  }},
-                                         Scenario{"PolicyRollback", "failed",
-                                                  [](ControllerRig& r) {
-                                                      r.request.drain = {20, OnDeadline::rollback};
-                                                      r.world.ending["host-a"] = 0;
-                                                      r.world.ending["host-b"] = 1;
-                                                  }},
-                                         cancelled_in("CancelInReserve", Phase::reserve),
-                                         cancelled_in("CancelInHosting", Phase::hosting),
-                                         cancelled_in("CancelInDestination", Phase::destination),
-                                         cancelled_in("CancelInCopying", Phase::copying),
-                                         cancelled_in("CancelInDraining", Phase::draining)),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Each, KilledAtEachWrite,
+    testing::Values(Scenario{"Migration", "succeeded", [](ControllerRig&) {}},
+                    Scenario{"CopyFails", "failed",
+                             [](ControllerRig& r) { r.world.copy_fails = true; }},
+                    Scenario{"PolicyReset", "succeeded",
+                             [](ControllerRig& r) {
+                                 r.request.drain = {20, OnDeadline::reset};
+                                 r.world.ending["host-a"] = 0;
+                             }},
+                    Scenario{"PolicyRollback", "failed",
+                             [](ControllerRig& r) {
+                                 r.request.drain = {20, OnDeadline::rollback};
+                                 r.world.ending["host-a"] = 0;
+                                 r.world.ending["host-b"] = 1;
+                             }},
+                    Scenario{"Whole", "succeeded", [](ControllerRig& r) { r.method = "whole"; }},
+                    Scenario{"WholeOverBudget", "failed",
+                             [](ControllerRig& r) {
+                                 r.method = "whole";
+                                 r.request.memory.pause_budget_ms = 30;
+                             }},
+                    Scenario{"WholeCancelledBeforeTheCommit", "cancelled",
+                             [](ControllerRig& r) {
+                                 r.method = "whole";
+                                 cancel_when(r, Phase::commit);
+                             }},
+                    cancelled_in("CancelInReserve", Phase::reserve),
+                    cancelled_in("CancelInHosting", Phase::hosting),
+                    cancelled_in("CancelInDestination", Phase::destination),
+                    cancelled_in("CancelInCopying", Phase::copying),
+                    cancelled_in("CancelInDraining", Phase::draining)),
+    [](const auto& info) { return info.param.name; });
 
 TEST(KilledWhileResetting, TheSessionsAreCountedOnce) {
     for (int at = 1; at < 60; ++at) {

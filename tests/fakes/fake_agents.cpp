@@ -33,6 +33,7 @@ http::Response FakeWorld::put_copy(FakeHost& host, const http::Request& request)
     status.job = wanted.command.job;
     status.bytes_total = 300;
     host.copy_destination = wanted.destination;
+    host.copy_method = wanted.method;
     if (copy_fails) {
         status.state = OperationState::failed;
         status.error = "the disk of the destination is full";
@@ -48,7 +49,9 @@ http::Response FakeWorld::get_copy(FakeHost& host, const http::Request& request)
     if (status.state == OperationState::running) {
         status.bytes_copied += 100;
         status.bytes_on_wire = status.bytes_copied + 10;
-        if (status.bytes_copied >= status.bytes_total) {
+        if (status.bytes_copied >= status.bytes_total && host.copy_method == "whole") {
+            status.stage = "ready";
+        } else if (status.bytes_copied >= status.bytes_total) {
             status.state = OperationState::done;
             status.pause_ms = 40;
             hosts.at(host.copy_destination).vms.at(request.params.at("vm")).state = VmState::paused;
@@ -57,16 +60,53 @@ http::Response FakeWorld::get_copy(FakeHost& host, const http::Request& request)
     return http::json_response(200, status);
 }
 
+http::Response FakeWorld::put_freeze(FakeHost& host, const http::Request& request) {
+    const std::string vm = request.params.at("vm");
+    CopyStatus& status = host.copies[vm];
+    if (status.state != OperationState::running) return http::json_response(200, status);
+    if (status.stage != "ready") return problem(Fault::Conflict, "not ready", "wrong-state");
+    status.state = freeze_problem.empty() ? OperationState::done : OperationState::failed;
+    status.problem = freeze_problem;
+    status.error = freeze_problem.empty() ? "" : "it could not be stopped";
+    if (!freeze_problem.empty()) return http::json_response(200, status);
+    status.stage = "loaded";
+    status.pause_ms = static_cast<double>(stood_still_ms);
+    status.root = "00ff";
+    host.vms.at(vm).state = VmState::paused;
+    hosts.at(host.copy_destination).loaded = true;
+    return http::json_response(200, status);
+}
+
+http::Response FakeWorld::abort_copy(FakeHost& host, const http::Request& request) {
+    const std::string vm = request.params.at("vm");
+    const auto found = host.copies.find(vm);
+    if (found == host.copies.end()) return problem(Fault::Missing, "no copy", "unknown-job");
+    host.copies.erase(found);
+    for (auto& [name, other] : hosts)
+        if (&other != &host && other.loaded && other.vms.contains(vm) &&
+            other.vms.at(vm).state == VmState::running)
+            violate("the source was let go while the VM runs on " + name);
+    if (host.vms.contains(vm)) host.vms.at(vm).state = VmState::running;
+    return ok();
+}
+
 http::Response FakeWorld::put_activation(const std::string& name, const http::Request& request) {
     const ActivationRequest wanted = read<ActivationRequest>(request);
     const std::string vm = request.params.at("vm");
     const auto found = hosts[name].vms.find(vm);
     if (found == hosts[name].vms.end()) return unknown_vm();
-    const bool ready =
-        found->second.state == VmState::paused || found->second.state == VmState::running;
+    const bool ready = found->second.state == VmState::paused ||
+                       found->second.state == VmState::running ||
+                       (wanted.role == "sole" && hosts[name].loaded);
     if (!ready) return problem(Fault::Conflict, "no memory yet", "wrong-state");
     if (!managed.contains(vm) || !find(managed[vm].steering, name))
         violate("the clone ran before the switch knew whom to fence");
+    for (const auto& [other, host] : hosts)
+        if (wanted.role == "sole" && other != name && host.vms.contains(vm) &&
+            host.vms.at(vm).state == VmState::running)
+            violate("the VM was let run while it runs on " + other);
+    if (wanted.role == "sole" && managed[vm].steering.owner != name)
+        violate("the VM spoke before its sessions were its own");
     found->second.state = VmState::running;
     found->second.link_up = true;
     found->second.role = wanted.role;
@@ -114,6 +154,7 @@ http::Response FakeWorld::delete_vm(const std::string& name, const http::Request
         violate(name + " was destroyed while it owned " + std::to_string(sessions_of(name)) +
                 " sessions");
     hosts[name].vms.erase(found);
+    hosts[name].loaded = false;
     return ok();
 }
 
@@ -138,12 +179,6 @@ std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
         return host.reservations.erase(r.params.at("job"))
                    ? ok()
                    : problem(Fault::Missing, "no lease", "unknown-job");
-    };
-    const auto abort_copy = [&host](const http::Request& r) {
-        const auto found = host.copies.find(r.params.at("vm"));
-        if (found == host.copies.end()) return problem(Fault::Missing, "no copy", "unknown-job");
-        host.copies.erase(found);
-        return ok();
     };
     const auto addresses = [&host, at](const http::Request& r) {
         if (at(r) == host.vms.end() || at(r)->second.state != VmState::running)
@@ -193,7 +228,10 @@ std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
               [this, &host](const http::Request& r) { return put_copy(host, r); }),
         route(name, "GET", "/v1/vms/{vm}/copy",
               [this, &host](const http::Request& r) { return get_copy(host, r); }),
-        route(name, "DELETE", "/v1/vms/{vm}/copy", abort_copy),
+        route(name, "DELETE", "/v1/vms/{vm}/copy",
+              [this, &host](const http::Request& r) { return abort_copy(host, r); }),
+        route(name, "PUT", "/v1/vms/{vm}/freeze",
+              [this, &host](const http::Request& r) { return put_freeze(host, r); }),
         route(name, "PUT", "/v1/vms/{vm}/activation",
               [this, name](const http::Request& r) { return put_activation(name, r); }),
         route(name, "GET", "/v1/vms/{vm}/addresses", addresses),

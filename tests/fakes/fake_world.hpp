@@ -39,7 +39,8 @@ struct FakeHost {
     std::map<std::string, protocol::Reservation> reservations;  // by job
     std::map<std::string, protocol::CopyStatus> copies;         // by VM
     std::map<std::string, protocol::MergeStatus> merges;        // by VM
-    std::string copy_destination;
+    std::string copy_destination, copy_method;
+    bool loaded = false;  // has everything of a VM that moves as a whole
     std::uint64_t token = 0;
     std::uint64_t memory_available = std::uint64_t{4} << 30;
     std::string qemu_version = "7.2.0";
@@ -80,7 +81,9 @@ public:
         0;  // the source opens so many right after it was seen drained
     std::uint64_t sessions_on_hosting = 6;
     bool copy_fails = false;
-    bool merge_conflicts = false;  // under on_conflict = fail
+    std::string freeze_problem;        // not empty: the guest runs on, and this is why
+    std::int64_t stood_still_ms = 40;  // when the freeze is over
+    bool merge_conflicts = false;      // under on_conflict = fail
     std::uint64_t untracked = 0;
 
     // What is left of jobs on hosts and switch, in words.
@@ -108,6 +111,8 @@ private:
     http::Response put_incoming(FakeHost& host, const http::Request& request);
     http::Response put_copy(FakeHost& host, const http::Request& request);
     http::Response get_copy(FakeHost& host, const http::Request& request);
+    http::Response put_freeze(FakeHost& host, const http::Request& request);
+    http::Response abort_copy(FakeHost& host, const http::Request& request);
     http::Response put_activation(const std::string& name, const http::Request& request);
     http::Response put_merge(FakeHost& host, const http::Request& request);
     http::Response put_retirement(const std::string& name, const http::Request& request);

@@ -29,9 +29,18 @@ public:
     // What is sent is read from the base, so a page the guest changes meanwhile is seen by the
     // compare.
     Result<void> send_base(FrameChannel& channel);
+    // Method whole, source running, after capture(): sends what was found and has it proven equal.
+    Result<void> send_round(FrameChannel& channel);
+    // After capture() with the source running: how long a pause would be that compares, sends and
+    // proves as much, at the rates measured so far.
+    double expected_pause_ms() const;
+    // Forgets what capture() found.
+    void forget_capture();
     // Page tables and buffers, right before the pause.
     Result<void> get_ready();
     // The one compare, guest paused: no network, no page fault where it can be helped.
+    // Also made while it runs (for a round, for a reckoning): what is found is then what is sent, and
+    // the next compare sees what the guest wrote meanwhile.
     Result<void> capture();
     // Source running again: base becomes the image of the fork, its root is proven equal.
     Result<Root> send_diff(FrameChannel& channel, std::uint64_t epoch);
@@ -39,9 +48,14 @@ public:
     const Image& fork_image() const { return base_; }
 
 private:
+    Result<void> send_lines(FrameChannel& channel);
+    Result<void> prove_held(FrameChannel& channel);
+
     Image now_, base_;
     std::vector<Lines> lines_;  // one per block
     std::shared_ptr<CopyProgress> progress_;
+    // Measured, for the reckoning of a pause.
+    double wire_bytes_per_ms_ = 0, compare_ms_ = 0, prove_ms_ = 0;
 };
 
 Result<void> send_devices(FrameChannel& channel, int fd, std::uint64_t bytes);
@@ -53,6 +67,11 @@ struct CopyLanding {
     std::uint64_t epoch = 0;
 };
 Result<CopyLanding> receive_copy(FrameChannel& channel, Image& image);
+// The parts of it, between which method whole has its rounds: these end when the source says
+// STANDBY.
+Result<void> receive_base(FrameChannel& channel, Image& image);
+Result<void> receive_rounds(FrameChannel& channel, Image& image);
+Result<CopyLanding> receive_changes(FrameChannel& channel, Image& image);
 // A memfd with the whole device state, positioned at its start.
 Result<Descriptor> receive_devices(FrameChannel& channel);
 

@@ -80,6 +80,18 @@ Result<Root> prove(const Image& image, const Root& theirs, std::string_view when
     return ours;
 }
 
+// Proves what BASE_END says, and says so.
+Result<void> hold(FrameChannel& channel, const Image& image, std::span<const std::byte> payload,
+                  std::string_view when) {
+    Result<Root> theirs = take<Root>(payload, "the root of BASE_END");
+    if (!theirs) return std::unexpected(std::move(theirs).error());
+    Result<Root> ours = prove(image, *theirs, when);
+    if (!ours) return std::unexpected(std::move(ours).error());
+    return channel.send(FrameType::base_held, bytes_of(*ours));
+}
+
+}  // namespace
+
 Result<void> receive_base(FrameChannel& channel, Image& image) {
     while (true) {
         Result<Frame> frame = channel.receive();
@@ -91,20 +103,31 @@ Result<void> receive_base(FrameChannel& channel, Image& image) {
         }
         if (frame->type != FrameType::base_end)
             return malformed("neither BASE, ZERO nor BASE_END came");
-        std::span<const std::byte> payload = frame->payload;
-        Result<Root> theirs = take<Root>(payload, "the root of BASE_END");
-        if (!theirs) return std::unexpected(std::move(theirs).error());
-        Result<Root> ours = prove(image, *theirs, "base copy");
-        if (!ours) return std::unexpected(std::move(ours).error());
-        return channel.send(FrameType::base_held, bytes_of(*ours));
+        return hold(channel, image, frame->payload, "base copy");
     }
 }
 
-}  // namespace
+Result<void> receive_rounds(FrameChannel& channel, Image& image) {
+    while (true) {
+        Result<Frame> frame = channel.receive();
+        if (!frame) return std::unexpected(std::move(frame).error());
+        if (frame->type == FrameType::standby) return {};
+        if (frame->type != FrameType::diff && frame->type != FrameType::base_end)
+            return malformed("neither DIFF, BASE_END nor STANDBY came");
+        Result<void> taken = frame->type == FrameType::diff
+                                 ? take_diff(image, frame->payload)
+                                 : hold(channel, image, frame->payload, "round");
+        if (!taken) return taken;
+    }
+}
 
 Result<CopyLanding> receive_copy(FrameChannel& channel, Image& image) {
     Result<void> base = receive_base(channel, image);
     if (!base) return std::unexpected(std::move(base).error());
+    return receive_changes(channel, image);
+}
+
+Result<CopyLanding> receive_changes(FrameChannel& channel, Image& image) {
     while (true) {
         Result<Frame> frame = channel.receive();
         if (!frame) return std::unexpected(std::move(frame).error());

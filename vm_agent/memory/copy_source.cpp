@@ -1,6 +1,7 @@
 #include "vm_agent/memory/copy.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -13,6 +14,13 @@ namespace {
 
 constexpr std::size_t kDiffReserve = 16 << 20;    // faulted in before the pause, per copy
 constexpr std::uint64_t kHeadroom = 64ull << 20;  // left to the host beside the base copy
+// QEMU's own part of a pause: it stops, writes and reads device state. Seen: 6 to 15 ms.
+constexpr double kQemuPauseMs = 20;
+
+double ms_since(std::chrono::steady_clock::time_point begin) {
+    const auto taken = std::chrono::steady_clock::now() - begin;
+    return std::chrono::duration<double, std::milli>(taken).count();
+}
 
 Result<void> send_range(FrameChannel& channel, FrameType type, const RangeHead& head,
                         std::span<const std::byte> bytes) {
@@ -76,6 +84,7 @@ Result<CopySource> CopySource::open(const std::vector<BlockFile>& blocks,
 }
 
 Result<void> CopySource::send_base(FrameChannel& channel) {
+    const auto begin = std::chrono::steady_clock::now();
     for (std::uint32_t block = 0; block < now_.blocks().size(); ++block) {
         const MappedFile& now = now_.blocks()[block];
         Result<void> sent = send_range(channel, FrameType::zero, {block, 0, 0, now.size()}, {});
@@ -93,13 +102,37 @@ Result<void> CopySource::send_base(FrameChannel& channel) {
             }
         }
     }
+    wire_bytes_per_ms_ = static_cast<double>(channel.bytes_sent()) / ms_since(begin);
+    return prove_held(channel);
+}
+
+// Both sides hash in turn here as they do in the pause: the time it takes is the time it will take.
+Result<void> CopySource::prove_held(FrameChannel& channel) {
+    const auto begin = std::chrono::steady_clock::now();
     Result<Root> root = base_.root();
     if (!root) return std::unexpected(std::move(root).error());
     Result<void> sent = channel.send(FrameType::base_end, bytes_of(*root));
     if (!sent) return std::unexpected(channel.reason_of(std::move(sent).error()));
     Result<Frame> held = channel.expect(FrameType::base_held);
     if (!held) return std::unexpected(std::move(held).error());
+    prove_ms_ = ms_since(begin);
     return {};
+}
+
+Result<void> CopySource::send_round(FrameChannel& channel) {
+    Result<void> sent = send_lines(channel);
+    return sent ? prove_held(channel) : sent;
+}
+
+double CopySource::expected_pause_ms() const {
+    std::uint64_t bytes = 0;
+    for (const Lines& lines : lines_) bytes += lines.bytes().size();
+    return kQemuPauseMs + compare_ms_ + prove_ms_ +
+           static_cast<double>(bytes) / std::max(wire_bytes_per_ms_, 1.0);
+}
+
+void CopySource::forget_capture() {
+    for (Lines& lines : lines_) lines = {};
 }
 
 Result<void> CopySource::get_ready() {
@@ -109,16 +142,17 @@ Result<void> CopySource::get_ready() {
 }
 
 Result<void> CopySource::capture() {
+    const auto begin = std::chrono::steady_clock::now();
     for (std::size_t block = 0; block < lines_.size(); ++block) {
         Result<DiffCount> count = diff(base_.blocks()[block], now_.blocks()[block], lines_[block]);
         if (!count) return std::unexpected(std::move(count).error());
         progress_->bytes_compared += count->bytes_compared;
-        progress_->bytes_diff += count->bytes_changed;
     }
+    compare_ms_ = ms_since(begin);
     return {};
 }
 
-Result<Root> CopySource::send_diff(FrameChannel& channel, std::uint64_t epoch) {
+Result<void> CopySource::send_lines(FrameChannel& channel) {
     for (std::uint32_t block = 0; block < lines_.size(); ++block) {
         MappedFile& base = base_.blocks()[block];
         const BlockHead head{block, 0};
@@ -132,8 +166,15 @@ Result<Root> CopySource::send_diff(FrameChannel& channel, std::uint64_t epoch) {
                 });
             if (!applied) return std::unexpected(std::move(applied).error());
         }
+        progress_->bytes_diff += lines_[block].line_count() * kLineBytes;
         lines_[block] = {};
     }
+    return {};
+}
+
+Result<Root> CopySource::send_diff(FrameChannel& channel, std::uint64_t epoch) {
+    Result<void> lines_sent = send_lines(channel);
+    if (!lines_sent) return std::unexpected(std::move(lines_sent).error());
     Result<Root> root = base_.root();
     if (!root) return root;
     const DiffEnd end{*root, epoch};

@@ -3,6 +3,7 @@
 #include "lib/log.hpp"
 
 #include "vm_agent/memory/handshake.hpp"
+#include "vm_agent/operations/copy_work.hpp"
 
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -26,21 +27,6 @@ constexpr std::uint64_t kMib = 1 << 20;
 constexpr int kResumeTries = 20;
 constexpr milliseconds kResumeEvery{100};
 
-// What the worker threads hand to each other between the stages.
-struct CopyWork {
-    std::optional<CopySource> memory;
-    std::shared_ptr<FrameChannel> channel;
-    Descriptor devices;
-    memory::Root root{};
-};
-
-template <typename Work>
-Task<void> on_worker(std::shared_ptr<Machine> machine, Work work) {
-    std::function<Result<void>()> there = std::move(work);
-    Result<void> done = co_await run_on<void>(machine->host().pool, std::move(there));
-    co_return done;
-}
-
 Result<void> send_base(const std::vector<memory::BlockFile>& blocks,
                        const protocol::wire::Hello& hello, const std::string& secret, CopyJob& job,
                        CopyWork& work) {
@@ -58,81 +44,6 @@ Result<void> send_base(const std::vector<memory::BlockFile>& blocks,
     work.channel->set_deadline(kFrameDeadline);
     Result<void> sent = work.memory->send_base(*work.channel);
     return sent ? work.memory->get_ready() : sent;
-}
-
-// The fork: everything in here happens while the guest stands still, nothing touches the network.
-Task<void> fork_instant(std::shared_ptr<Machine> machine, std::shared_ptr<CopyWork> work,
-                        std::uint64_t epoch) {
-    Result<void> done = co_await machine->pause(PausedFor::copy);
-    auto capture = [work]() { return work->memory->capture(); };
-    if (done) done = co_await on_worker(machine, capture);
-    if (done) done = co_await machine->save_devices(work->devices.get());
-    if (done) done = machine->write_role("source", epoch);
-    if (done) done = co_await machine->resume();
-    co_return done;
-}
-
-Result<void> send_rest(CopyWork& work, std::uint64_t epoch) {
-    Result<memory::Root> root = work.memory->send_diff(*work.channel, epoch);
-    if (!root) return std::unexpected(std::move(root).error());
-    work.root = *root;
-    return {};
-}
-
-Result<void> send_devices(CopyWork& work) {
-    struct stat status{};
-    if (fstat(work.devices.get(), &status) != 0)
-        return fail_errno(Fault::Retry, "look at the device state");
-    return memory::send_devices(*work.channel, work.devices.get(),
-                                static_cast<std::uint64_t>(status.st_size));
-}
-
-// The regions as they were at the fork, in files: they outlive this process.
-Result<void> keep_bases(const Machine& machine, const std::vector<std::string>& regions,
-                        const CopyWork& work) {
-    for (std::size_t i = 0; i < regions.size(); ++i) {
-        Result<void> kept = memory::copy_to_file(work.memory->fork_image().blocks()[i + 1],
-                                                 machine.paths().region_base(regions[i]));
-        if (!kept) return kept;
-    }
-    return {};
-}
-
-Task<void> copy_steps(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> job,
-                      std::shared_ptr<CopyWork> work, std::string secret) {
-    Result<void> done = co_await machine->prepare_migration(/*incoming=*/false);
-    if (!done) co_return done;
-    work->devices = Descriptor(memfd_create("godwit-devices", MFD_CLOEXEC));
-    if (!work->devices) co_return fail_errno(Fault::Retry, "make room for the device state");
-    const protocol::wire::Hello hello =
-        hello_for(*machine, protocol::wire::Purpose::copy, job->request.command);
-    const std::vector<memory::BlockFile> blocks = blocks_of(*machine);
-    auto base = [=]() { return send_base(blocks, hello, secret, *job, *work); };
-    done = co_await on_worker(machine, base);
-    if (!done) co_return done;
-
-    job->stage = "fork";
-    Result<std::uint64_t> before = machine->region_epoch();
-    if (!before) co_return std::unexpected(std::move(before).error());
-    const std::uint64_t epoch = *before + 1;
-    done = co_await fork_instant(machine, work, epoch);
-    if (!done) co_return done;
-
-    job->stage = "diff";
-    auto rest = [=]() { return send_rest(*work, epoch); };
-    done = co_await on_worker(machine, rest);
-    if (!done) co_return done;
-    job->stage = "devstate";
-    std::vector<std::string> regions;
-    for (const protocol::RegionSpec& one : machine->record().spec.regions)
-        regions.push_back(one.name);
-    auto devices = [=]() -> Result<void> {
-        Result<void> sent = send_devices(*work);
-        return sent ? keep_bases(*machine, regions, *work) : sent;
-    };
-    done = co_await on_worker(machine, devices);
-    if (done) job->stage = "loaded";
-    co_return done;
 }
 
 // On every way out of a failed copy: the guest runs, alone, and nothing of the copy is left.
@@ -154,7 +65,80 @@ Task<void> undo_copy(std::shared_ptr<Machine> machine) {
     co_return done;
 }
 
+asio::awaitable<void> keep_failure(std::shared_ptr<Machine> machine, std::shared_ptr<CopyWork> work,
+                                   protocol::CopyStatus status, Error why) {
+    // The guest first; then whoever listens hears why, on a worker: he may not be reading.
+    Result<void> undone = co_await undo_copy(machine);
+    auto goodbye = [work, why]() -> Result<void> {
+        if (work->channel) work->channel->abort(why);
+        return {};
+    };
+    Result<void> said = co_await on_worker(machine, goodbye);
+    if (!said) log::warning("copy", said.error().text());
+    if (status.stage == "freeze") status.pause_ms = machine->pause_ms();
+    status.state = OperationState::failed;
+    status.root.clear();
+    status.problem = why.slug;
+    status.error = why.text();
+    if (!undone) status.error += "; and undoing it: " + undone.error().text();
+    log::warning("copy", machine->name() + ": " + status.error);
+    machine->record().copy = std::move(status);
+    Result<void> kept = machine->save();
+    if (!kept) log::error("copy", kept.error().text());
+}
+
+Task<void> copy_steps(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> job,
+                      std::shared_ptr<CopyWork> work, std::string secret) {
+    Result<void> done = co_await copy_base(machine, job, work, std::move(secret));
+    if (done && job->is_whole())
+        done = co_await whole_steps(machine, job, work);
+    else if (done)
+        done = co_await fork_steps(machine, job, work);
+    co_return done;
+}
+
+// One write: a source of `whole` that is said to be copied stands still until it is told, also when
+// this process is another one by then.
+Result<void> keep_success(Machine& machine, const CopyJob& job, protocol::CopyStatus status) {
+    status.state = OperationState::done;
+    machine.record().copy = std::move(status);
+    if (job.is_whole()) machine.record().paused_for = PausedFor::handover;
+    Result<void> kept = machine.save();
+    if (!kept && job.is_whole()) machine.record().paused_for = PausedFor::copy;
+    return kept;
+}
+
 }  // namespace
+
+Task<void> copy_base(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> job,
+                     std::shared_ptr<CopyWork> work, std::string secret) {
+    Result<void> done = co_await machine->prepare_migration(/*incoming=*/false);
+    if (!done) co_return done;
+    work->devices = Descriptor(memfd_create("godwit-devices", MFD_CLOEXEC));
+    if (!work->devices) co_return fail_errno(Fault::Retry, "make room for the device state");
+    const protocol::wire::Purpose purpose =
+        job->is_whole() ? protocol::wire::Purpose::whole : protocol::wire::Purpose::copy;
+    const protocol::wire::Hello hello = hello_for(*machine, purpose, job->request.command);
+    const std::vector<memory::BlockFile> blocks = blocks_of(*machine);
+    auto base = [=]() { return send_base(blocks, hello, secret, *job, *work); };
+    done = co_await on_worker(machine, base);
+    co_return done;
+}
+
+Result<void> send_rest(CopyWork& work, std::uint64_t epoch) {
+    Result<memory::Root> root = work.memory->send_diff(*work.channel, epoch);
+    if (!root) return std::unexpected(std::move(root).error());
+    work.root = *root;
+    return {};
+}
+
+Result<void> send_device_state(CopyWork& work) {
+    struct stat status{};
+    if (fstat(work.devices.get(), &status) != 0)
+        return fail_errno(Fault::Retry, "look at the device state");
+    return memory::send_devices(*work.channel, work.devices.get(),
+                                static_cast<std::uint64_t>(status.st_size));
+}
 
 void CopyJob::set_channel(std::shared_ptr<FrameChannel> channel) {
     std::lock_guard guard(mutex_);
@@ -169,8 +153,14 @@ std::shared_ptr<FrameChannel> CopyJob::channel() const {
 
 void CopyJob::cancel() {
     cancelled_ = true;
+    go.cancel();
     std::shared_ptr<FrameChannel> now = channel();
     if (now) now->cancel();
+}
+
+void CopyJob::let_freeze() {
+    may_freeze = true;
+    go.cancel();
 }
 
 std::vector<memory::BlockFile> blocks_of(const Machine& machine) {
@@ -208,6 +198,8 @@ protocol::CopyStatus status_of(const CopyJob& job) {
     status.bytes_diff = job.progress->bytes_diff;
     std::shared_ptr<FrameChannel> channel = job.channel();
     status.bytes_on_wire = channel ? channel->bytes_sent() : 0;
+    status.rounds = job.rounds;
+    status.expected_pause_ms = job.expected_pause_ms;
     const auto taken = std::chrono::steady_clock::now() - job.begun;
     status.duration_ms = std::chrono::duration<double, std::milli>(taken).count();
     return status;
@@ -218,31 +210,19 @@ boost::asio::awaitable<void> run_copy(std::shared_ptr<Machine> machine,
     std::shared_ptr<CopyWork> work = std::make_shared<CopyWork>();
     Result<void> done = co_await copy_steps(machine, job, work, std::move(secret));
     protocol::CopyStatus status = status_of(*job);
-    if (job->stage != "base" && job->stage != "fork") status.pause_ms = machine->pause_ms();
-    if (done) {
-        status.state = OperationState::done;
-        status.root = memory::to_hex(work->root);
+    if (job->is_whole() && job->stage == "loaded")
+        status.pause_ms = machine->standstill_ms();
+    else if (!job->is_whole() && job->stage != "base" && job->stage != "fork")
+        status.pause_ms = machine->pause_ms();
+    status.root = memory::to_hex(work->root);
+    if (done) done = keep_success(*machine, *job, status);
+    if (done)
         log::info("copy", machine->name() + " copied for " + status.job + ": " +
                               std::to_string(status.bytes_copied) + " bytes, diff " +
                               std::to_string(status.bytes_diff) + ", pause " +
                               std::to_string(status.pause_ms) + " ms");
-    } else {
-        // The guest first; then whoever listens hears why, on a worker: he may not be reading.
-        Result<void> undone = co_await undo_copy(machine);
-        auto goodbye = [work, why = done.error()]() -> Result<void> {
-            if (work->channel) work->channel->abort(why);
-            return {};
-        };
-        Result<void> said = co_await on_worker(machine, goodbye);
-        if (!said) log::warning("copy", said.error().text());
-        status.state = OperationState::failed;
-        status.error = done.error().text();
-        if (!undone) status.error += "; and undoing it: " + undone.error().text();
-        log::warning("copy", machine->name() + ": " + status.error);
-    }
-    machine->record().copy = status;
-    Result<void> kept = machine->save();
-    if (!kept) log::error("copy", kept.error().text());
+    else
+        co_await keep_failure(machine, work, std::move(status), std::move(done).error());
     job->is_over = true;
     job->ended.cancel();
 }

@@ -16,14 +16,23 @@ namespace godwit::agent {
 struct CopyJob {
     CopyJob(boost::asio::any_io_executor executor, protocol::CopyRequest what)
         : request(std::move(what)),
-          ended(std::move(executor), boost::asio::steady_timer::time_point::max()) {}
+          ended(executor, boost::asio::steady_timer::time_point::max()),
+          go(std::move(executor), boost::asio::steady_timer::time_point::max()) {}
 
     protocol::CopyRequest request;
     boost::asio::steady_timer ended;  // cancelled when the job is over
     std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
     std::shared_ptr<memory::CopyProgress> progress = std::make_shared<memory::CopyProgress>();
-    std::string stage = "base";  // the agent's thread only
+    // The agent's thread only.
+    std::string stage = "base";
+    std::uint32_t rounds = 0;  // method whole
+    double expected_pause_ms = 0;
+    boost::asio::steady_timer go;  // cancelled when the guest may be stopped
+    bool may_freeze = false;
     bool is_over = false;
+
+    bool is_whole() const { return request.method == "whole"; }
+    void let_freeze();
 
     // The channel appears on a worker thread and may be cancelled from the agent's.
     void set_channel(std::shared_ptr<memory::FrameChannel> channel);

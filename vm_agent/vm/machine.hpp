@@ -70,6 +70,8 @@ public:
     Task<void> load_devices(int fd);
     // Of the last pause() and resume(): from before QEMU was told to stop until it had gone on.
     double pause_ms() const { return pause_ms_; }
+    // How long the paused VM has stood still until now; known to a restarted agent as well.
+    double standstill_ms() const;
     // The role word in every region's header; atomic for a running guest.
     Result<void> write_role(const std::string& role, std::uint64_t epoch);
     // The highest epoch any region's role word knows.

@@ -32,6 +32,11 @@ std::string text_at(const bj::value& value, const char* pointer) {
     return found && found->is_string() ? std::string(found->get_string()) : std::string();
 }
 
+std::int64_t unix_now_ms() {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<milliseconds>(now).count();
+}
+
 godwit_role role_of(const std::string& role) {
     if (role == "clone") return GODWIT_CLONE;
     return role == "source" ? GODWIT_SOURCE : GODWIT_SOLE;
@@ -45,12 +50,17 @@ std::atomic_ref<std::uint64_t> role_word(const MappedFile& region) {
 
 }  // namespace
 
+double Machine::standstill_ms() const {
+    return static_cast<double>(unix_now_ms() - record_.paused_at_ms);
+}
+
 Task<void> Machine::pause(PausedFor why) {
     std::shared_ptr<Machine> self = shared_from_this();
     Result<std::shared_ptr<qmp::Client>> client = co_await qmp();
     if (!client) co_return std::unexpected(std::move(client).error());
     // Written first: an agent that dies right after `stop` must know whom to let run again.
     record_.paused_for = why;
+    record_.paused_at_ms = unix_now_ms();
     Result<void> kept = save();
     if (!kept) co_return kept;
     paused_at_ = std::chrono::steady_clock::now();

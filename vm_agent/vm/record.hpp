@@ -8,9 +8,10 @@ namespace godwit::agent {
 enum class Origin { boot, incoming };
 BOOST_DESCRIBE_ENUM(Origin, boot, incoming)
 
-// Who holds the VM paused, so that a restarted agent knows whether to let it run again.
-enum class PausedFor { nobody, copy, merge_source, merge_destination };
-BOOST_DESCRIBE_ENUM(PausedFor, nobody, copy, merge_source, merge_destination)
+// Who holds the VM paused, so that a restarted agent knows whether to let it run again. `handover`:
+// the destination has everything (method whole) and may already run.
+enum class PausedFor { nobody, copy, merge_source, merge_destination, handover };
+BOOST_DESCRIBE_ENUM(PausedFor, nobody, copy, merge_source, merge_destination, handover)
 
 struct VmRecord {
     protocol::VmSpec spec;
@@ -23,12 +24,13 @@ struct VmRecord {
     bool activated = false;     // incoming: it was let run
     bool retired = false;       // gone on purpose: a file of vm_dir does not bring it back
     PausedFor paused_for = PausedFor::nobody;
+    std::int64_t paused_at_ms = 0;               // unix time of the last pause
     std::optional<protocol::CopyStatus> copy;    // source
     std::optional<protocol::MergeStatus> merge;  // source
     static constexpr std::string_view kRequired[] = {"spec"};
 };
 BOOST_DESCRIBE_STRUCT(VmRecord, (),
                       (spec, owner_job, origin, role, epoch, started, loaded, activated, retired,
-                       paused_for, copy, merge))
+                       paused_for, paused_at_ms, copy, merge))
 
 }  // namespace godwit::agent

@@ -101,6 +101,52 @@ TEST_F(MigrationStory, SteerSkipsMemoryVisibly) {
     EXPECT_EQ(world.managed["web-1"].steering.backends.at(0).mac, "52:54:00:00:00:02");
 }
 
+TEST_F(MigrationStory, WholeMovesEverySessionAndDrainsNothing) {
+    method = "whole";
+    begin();
+    run_to_rest();
+    expect_clean("succeeded");
+    expect_at("host-b", "host-a");
+    for (const char* phase : {"steering", "draining", "quiescing", "patching"})
+        EXPECT_TRUE(has_step(phase, "skipped")) << phase;
+    const protocol::MigrationResult result = *seen().result;
+    EXPECT_EQ(result.sessions_at_start, 9U);  // 6, and 3 that began as the switch turned
+    EXPECT_EQ(result.sessions_kept, 9U);
+    EXPECT_EQ(result.sessions_reset, 0U);
+    EXPECT_EQ(result.root, "00ff");
+    EXPECT_GE(result.source_pause_ms, 40);
+    EXPECT_EQ(world.count_calls("/merge"), 0);
+    EXPECT_EQ(world.hosts["host-b"].vms["web-1"].role, "sole");
+}
+
+// The source has stood still for longer than it may before the job could be committed.
+TEST_F(MigrationStory, APauseOverBudgetIsTakenBackBeforeTheCommit) {
+    method = "whole";
+    request.memory.pause_budget_ms = 500;
+    world.stood_still_ms = 501;
+    begin();
+    run_to_rest();
+    expect_clean("failed");
+    expect_at("host-a", "host-b");
+    EXPECT_EQ(world.hosts["host-a"].vms["web-1"].state, protocol::VmState::running);
+    EXPECT_TRUE(seen().error->type.ends_with("pause-budget")) << seen().error->detail;
+    ASSERT_EQ(seen().error->next_actions.size(), 3U);
+    EXPECT_TRUE(seen().error->next_actions[1].contains("--pause-budget-ms 1000"));
+}
+
+TEST_F(MigrationStory, AFreezeThatIsRefusedRollsBackAndSaysHowItCouldBeDone) {
+    method = "whole";
+    request.memory = {std::nullopt, {}, 1, 100};
+    world.freeze_problem = "pause-budget";
+    begin();
+    run_to_rest();
+    expect_clean("failed");
+    expect_at("host-a", "host-b");
+    EXPECT_TRUE(seen().error->type.ends_with("pause-budget")) << seen().error->detail;
+    ASSERT_FALSE(seen().error->next_actions.empty());
+    EXPECT_TRUE(seen().error->next_actions[0].contains("--rounds 3"));
+}
+
 TEST_F(MigrationStory, TheSourceIsKeptStillListedAndFencedWhenAskedFor) {
     request.source_after = protocol::SourceAfter::keep;
     begin();

@@ -175,6 +175,56 @@ TEST_F(SwitchSteering, ABackendKeepsItsSlotAndWhoComesNextInheritsNothing) {
     EXPECT_EQ(plane.setups[0].backends[1].ifindex, 4u);
 }
 
+Steering takeover() {
+    Steering wanted = both("host-b", std::nullopt, true);
+    wanted.takes_over = "host-a";
+    return wanted;
+}
+
+TEST_F(SwitchSteering, ATakeoverTurnsThePortUnderTheSessionsAndEndsNone) {
+    ASSERT_TRUE(steerings->put("web-1", both("host-a", std::nullopt, true)));
+    plane.record(0).sessions[0] = 5;
+    Result<VmSteering> taken = steerings->put("web-1", takeover());
+    ASSERT_TRUE(taken) << taken.error().text();
+    EXPECT_EQ(taken->epoch, 2u);
+    EXPECT_EQ(taken->owner, "host-b");
+    EXPECT_EQ(steer_owner(word()), 0u) << "the slot that has the sessions";
+    EXPECT_EQ(plane.setups[0].backends[0].ifindex, 4u);
+    EXPECT_EQ(plane.setups[0].backends[1].ifindex, 3u);
+    for (const protocol::BackendSteering& one : taken->backends)
+        EXPECT_EQ(one.sessions, one.name == "host-b" ? 5u : 0u) << one.name;
+    const std::vector<std::string> told = plane.order;
+    EXPECT_EQ(std::ranges::count_if(told, [](auto& act) { return act.starts_with("end"); }), 0);
+    ASSERT_TRUE(steerings->put("web-1", takeover()));
+    EXPECT_EQ(plane.order, told) << "the second time it has happened";
+    // The job's next words leave it so, and the old place goes without a session.
+    ASSERT_TRUE(steerings->put("web-1", both("host-b", std::nullopt, false)));
+    ASSERT_TRUE(steerings->put("web-1", steady(kB)));
+    EXPECT_EQ(plane.record(0).sessions[0], 5u);
+    EXPECT_EQ(steerings->status("web-1")->epoch, 2u);
+}
+
+TEST_F(SwitchSteering, ATakeoverThePlaneRefusedIsFinishedByTheNextStart) {
+    ASSERT_TRUE(steerings->put("web-1", both("host-a", std::nullopt, true)));
+    plane.refuse(true);
+    EXPECT_FALSE(steerings->put("web-1", takeover()));
+    plane.refuse(false);
+    restart();
+    EXPECT_EQ(plane.setups[0].backends[0].ifindex, 4u);
+    EXPECT_EQ(steerings->status("web-1")->owner, "host-b");
+}
+
+TEST_F(SwitchSteering, ATakeoverOfNobodyOrOfADrainingVmIsRefusedByField) {
+    Steering wanted = takeover();
+    wanted.takes_over = "host-z";
+    EXPECT_NE(complaints(steerings->put("web-1", wanted)).find("/takes_over"), std::string::npos);
+    wanted.takes_over = "host-b";
+    EXPECT_NE(complaints(steerings->put("web-1", wanted)).find("/takes_over"), std::string::npos);
+    wanted = takeover();
+    wanted.previous = "host-a";
+    EXPECT_NE(complaints(steerings->put("web-1", wanted)).find("/takes_over"), std::string::npos);
+}
+
 TEST_F(SwitchSteering, EveryWrongFieldIsNamedAtOnce) {
     Steering bad = both("host-z", "host-z", true);
     bad.addresses = {"10.1.0.300", "10.1.0.7", "10.1.0.7"};

@@ -122,6 +122,72 @@ TEST(Copy, PagesOfZerosCostNothingOnTheWire) {
     EXPECT_EQ(target.blocks()[0].data()[5 << 20], std::byte{1});
 }
 
+// Method whole: rounds while the guest writes, a reckoning that sends nothing, and the last compare.
+TEST(Copy, RoundsAreProvenAndTheLastCompareSendsWhatIsLeft) {
+    TwoHosts hosts;
+    Image guest = *Image::open(hosts.blocks("a"));
+    scribble(guest, 1, 20'000);
+    Image target = *Image::open(hosts.blocks("b"));
+    Result<CopyLanding> landed = fail(Fault::Lost, "", "");
+    std::thread there([&] {
+        Result<void> held = receive_base(*hosts.destination, target);
+        if (held) held = receive_rounds(*hosts.destination, target);
+        if (held) held = hosts.destination->send(FrameType::standing_by, {});
+        if (!held) return hosts.destination->abort(held.error());
+        landed = receive_changes(*hosts.destination, target);
+        if (!landed) return hosts.destination->abort(landed.error());
+        (void)hosts.destination->send(FrameType::patched, bytes_of(landed->root));
+    });
+    auto progress = std::make_shared<CopyProgress>();
+    Result<CopySource> copy = CopySource::open(hosts.blocks("a"), progress);
+    ASSERT_TRUE(copy) << copy.error().text();
+    std::atomic<bool> running = true;
+    std::thread writer([&] {
+        for (std::uint64_t seed = 3; running; ++seed) scribble(guest, seed, 500);
+    });
+    Result<void> done = copy->send_base(*hosts.source);
+    for (int round = 0; round < 3 && done; ++round) {
+        done = copy->capture();
+        if (done) done = copy->send_round(*hosts.source);
+    }
+    const std::uint64_t in_rounds = progress->bytes_diff;
+    if (done) done = copy->capture();
+    const double reckoned = copy->expected_pause_ms();
+    copy->forget_capture();
+    running = false;
+    writer.join();
+    ASSERT_TRUE(done) << done.error().text();
+    EXPECT_GT(in_rounds, 0u);
+    EXPECT_GT(reckoned, copy->expected_pause_ms())
+        << "what was found counts, until it is forgotten";
+    EXPECT_EQ(progress->bytes_diff, in_rounds) << "a reckoning sends nothing";
+
+    ASSERT_TRUE(hosts.source->send(FrameType::standby, {}));
+    ASSERT_TRUE(hosts.source->expect(FrameType::standing_by));
+    ASSERT_TRUE(copy->capture());
+    const Root when_stopped = *guest.root();
+    Result<Root> root = copy->send_diff(*hosts.source, 0);
+    ASSERT_TRUE(root) << root.error().text();
+    there.join();
+    ASSERT_TRUE(landed);
+    EXPECT_EQ(*root, when_stopped);
+    EXPECT_EQ(*target.root(), when_stopped);
+}
+
+TEST(CopyDestination, ARoundThatIsNotEqualIsRefused) {
+    TwoHosts hosts;
+    Image target = *Image::open(hosts.blocks("b"));
+    const Root wrong{1, 2};
+    ASSERT_TRUE(hosts.source->send(FrameType::base_end, bytes_of(wrong)));
+    Result<void> refused = receive_rounds(*hosts.destination, target);
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().cause.find("after the round"), std::string::npos);
+    ASSERT_TRUE(hosts.source->send(FrameType::devstate, {}));
+    refused = receive_rounds(*hosts.destination, target);
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().cause.find("neither"), std::string::npos);
+}
+
 // One frame, and what the destination says to it. Its memory must be what it was.
 std::string refusal_of(FrameType type, std::span<const std::byte> head,
                        std::span<const std::byte> body = {}) {
@@ -158,6 +224,7 @@ TEST(CopyDestination, RangesOutsideOfABlockAreRefusedAndNothingIsWritten) {
 TEST(CopyDestination, FramesOutOfTurnAreRefused) {
     EXPECT_NE(refusal_of(FrameType::devstate, {}).find("neither"), std::string::npos);
     EXPECT_NE(refusal_of(FrameType::diff, {}).find("neither"), std::string::npos);
+    EXPECT_NE(refusal_of(FrameType::standby, {}).find("neither"), std::string::npos);
 }
 
 TEST(CopyDestination, WrongRootIsNotPatchedOver) {
