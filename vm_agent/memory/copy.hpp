@@ -36,7 +36,8 @@ public:
     double expected_pause_ms() const;
     // Forgets what capture() found.
     void forget_capture();
-    // Page tables and buffers, right before the pause.
+    // Page tables, buffers and extents: before the first compare, after each round, and right before
+    // the pause.
     Result<void> get_ready();
     // The one compare, guest paused: no network, no page fault where it can be helped.
     // Also made while it runs (for a round, for a reckoning): what is found is then what is sent, and
@@ -48,11 +49,14 @@ public:
     const Image& fork_image() const { return base_; }
 
 private:
+    Result<void> look_for_data();
     Result<void> send_lines(FrameChannel& channel);
     Result<void> prove_held(FrameChannel& channel);
 
     Image now_, base_;
     std::vector<Lines> lines_;  // one per block
+    // Where data was, per block, when get_ready() looked: a pause looks for what is new only.
+    std::vector<Extents> now_data_, base_data_;
     std::shared_ptr<CopyProgress> progress_;
     // Measured, for the reckoning of a pause.
     double wire_bytes_per_ms_ = 0, compare_ms_ = 0, prove_ms_ = 0;

@@ -138,13 +138,31 @@ void CopySource::forget_capture() {
 Result<void> CopySource::get_ready() {
     for (Lines& lines : lines_) lines.reserve(kDiffReserve / lines_.size());
     Result<void> ready = now_.populate();
-    return ready ? base_.populate() : ready;
+    if (ready) ready = base_.populate();
+    return ready ? look_for_data() : ready;
+}
+
+Result<void> CopySource::look_for_data() {
+    now_data_.clear();
+    base_data_.clear();
+    for (std::size_t block = 0; block < lines_.size(); ++block) {
+        Result<Extents> now = now_.blocks()[block].extents();
+        if (!now) return std::unexpected(std::move(now).error());
+        Result<Extents> base = base_.blocks()[block].extents();
+        if (!base) return std::unexpected(std::move(base).error());
+        now_data_.push_back(std::move(*now));
+        base_data_.push_back(std::move(*base));
+    }
+    return {};
 }
 
 Result<void> CopySource::capture() {
     const auto begin = std::chrono::steady_clock::now();
     for (std::size_t block = 0; block < lines_.size(); ++block) {
-        Result<DiffCount> count = diff(base_.blocks()[block], now_.blocks()[block], lines_[block]);
+        const MappedFile &base = base_.blocks()[block], &now = now_.blocks()[block];
+        Result<Extents> data = grown_extents(now.fd(), now.size(), now_data_[block]);
+        if (!data) return std::unexpected(std::move(data).error());
+        Result<DiffCount> count = diff({base, base_data_[block]}, {now, *data}, lines_[block]);
         if (!count) return std::unexpected(std::move(count).error());
         progress_->bytes_compared += count->bytes_compared;
     }

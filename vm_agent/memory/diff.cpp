@@ -25,7 +25,25 @@ std::uint64_t compare_scalar(const std::byte* a, const std::byte* b) {
     return mask;
 }
 
+// Nearly every page is equal, and that is asked first: two loads and one instruction a line, no mask.
+// The few that differ are read again, from the nearest cache.
+__attribute__((target("avx2"))) bool is_equal_avx2(const std::byte* a, const std::byte* b) {
+    __m256i differs[4] = {};
+    for (std::size_t at = 0; at < kPageBytes; at += 4 * sizeof(__m256i)) {
+        const auto* left = reinterpret_cast<const __m256i*>(a + at);
+        const auto* right = reinterpret_cast<const __m256i*>(b + at);
+        for (int i = 0; i < 4; ++i)
+            differs[i] = _mm256_or_si256(
+                differs[i],
+                _mm256_xor_si256(_mm256_loadu_si256(left + i), _mm256_loadu_si256(right + i)));
+    }
+    const __m256i any = _mm256_or_si256(_mm256_or_si256(differs[0], differs[1]),
+                                        _mm256_or_si256(differs[2], differs[3]));
+    return _mm256_testz_si256(any, any) != 0;
+}
+
 __attribute__((target("avx2"))) std::uint64_t compare_avx2(const std::byte* a, const std::byte* b) {
+    if (is_equal_avx2(a, b)) return 0;
     std::uint64_t mask = 0;
     for (std::size_t line = 0; line < kLinesPerPage; ++line) {
         const auto* left = reinterpret_cast<const __m256i*>(a + line * kLineBytes);
@@ -39,8 +57,22 @@ __attribute__((target("avx2"))) std::uint64_t compare_avx2(const std::byte* a, c
     return mask;
 }
 
+__attribute__((target("avx512f"))) bool is_equal_avx512(const std::byte* a, const std::byte* b) {
+    constexpr int kOrXor = 0xf6;  // differs | (left ^ right), one instruction
+    __m512i differs[4] = {};
+    for (std::size_t at = 0; at < kPageBytes; at += 4 * kLineBytes)
+        for (std::size_t i = 0; i < 4; ++i)
+            differs[i] =
+                _mm512_ternarylogic_epi64(differs[i], _mm512_loadu_si512(a + at + i * kLineBytes),
+                                          _mm512_loadu_si512(b + at + i * kLineBytes), kOrXor);
+    const __m512i any = _mm512_or_si512(_mm512_or_si512(differs[0], differs[1]),
+                                        _mm512_or_si512(differs[2], differs[3]));
+    return _mm512_test_epi64_mask(any, any) == 0;
+}
+
 __attribute__((target("avx512f"))) std::uint64_t compare_avx512(const std::byte* a,
                                                                 const std::byte* b) {
+    if (is_equal_avx512(a, b)) return 0;
     std::uint64_t mask = 0;
     for (std::size_t line = 0; line < kLinesPerPage; ++line) {
         const __m512i left = _mm512_loadu_si512(a + line * kLineBytes);
@@ -188,20 +220,24 @@ Result<void> write_record(const LineRecord& record, const std::byte* lines, int 
 
 Result<DiffCount> diff(const MappedFile& base, const MappedFile& current, Lines& out,
                        Kernel kernel) {
-    if (base.size() != current.size() || base.size() % kPageBytes != 0)
-        return fail(Fault::Corrupt, "compare memory", "the two images differ in size");
     Result<Extents> base_data = base.extents();
     if (!base_data) return std::unexpected(std::move(base_data).error());
     Result<Extents> current_data = current.extents();
     if (!current_data) return std::unexpected(std::move(current_data).error());
+    return diff(Side{base, *base_data}, Side{current, *current_data}, out, kernel);
+}
+
+Result<DiffCount> diff(const Side& base, const Side& current, Lines& out, Kernel kernel) {
+    if (base.file.size() != current.file.size() || base.file.size() % kPageBytes != 0)
+        return fail(Fault::Corrupt, "compare memory", "the two images differ in size");
     const PageCompare compare = page_compare(kernel);
     DiffCount count;
     const std::uint64_t lines_before = out.line_count();
-    for (const Stretch& stretch : union_of(*base_data, *current_data)) {
+    for (const Stretch& stretch : union_of(base.data, current.data)) {
         count.bytes_compared += stretch.range.length;
         for (std::uint64_t at = stretch.range.offset; at < stretch.range.end(); at += kPageBytes) {
-            const std::byte* old_page = stretch.in_base ? base.data() + at : kZeroPage;
-            const std::byte* new_page = stretch.in_current ? current.data() + at : kZeroPage;
+            const std::byte* old_page = stretch.in_base ? base.file.data() + at : kZeroPage;
+            const std::byte* new_page = stretch.in_current ? current.file.data() + at : kZeroPage;
             const std::uint64_t mask = compare(old_page, new_page);
             if (mask != 0) out.add(at, mask, new_page);
         }

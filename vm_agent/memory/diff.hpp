@@ -65,5 +65,12 @@ struct DiffCount {
 // compares as zero and is not touched on that side.
 Result<DiffCount> diff(const MappedFile& base, const MappedFile& current, Lines& out,
                        Kernel kernel = best_kernel());
+// The same, where the data is known already: nothing is asked of the kernel.
+struct Side {
+    const MappedFile& file;
+    const Extents& data;
+};
+Result<DiffCount> diff(const Side& base, const Side& current, Lines& out,
+                       Kernel kernel = best_kernel());
 
 }  // namespace godwit::memory

@@ -22,21 +22,38 @@ void add(Extents& extents, std::uint64_t begin, std::uint64_t end) {
         extents.push_back({begin, end - begin});
 }
 
+// Adds the data that begins in [begin, end), up to `end`.
+Result<void> add_data(int fd, std::uint64_t begin, std::uint64_t end, Extents& extents) {
+    for (std::uint64_t at = begin; at < end;) {
+        const off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
+        if (data < 0 && errno == ENXIO) break;  // only a hole is left
+        if (data < 0) return fail_errno(Fault::Retry, "look for data in a memory file");
+        if (static_cast<std::uint64_t>(data) >= end) break;
+        const off_t hole = lseek(fd, data, SEEK_HOLE);
+        if (hole < 0) return fail_errno(Fault::Retry, "look for holes in a memory file");
+        at = std::min(static_cast<std::uint64_t>(hole), end);
+        add(extents, static_cast<std::uint64_t>(data), at);
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<Extents> data_extents(int fd, std::uint64_t size) {
+    return grown_extents(fd, size, {});
+}
+
+Result<Extents> grown_extents(int fd, std::uint64_t size, const Extents& known) {
     Extents extents;
-    off_t at = 0;
-    while (static_cast<std::uint64_t>(at) < size) {
-        const off_t data = lseek(fd, at, SEEK_DATA);
-        if (data < 0 && errno == ENXIO) break;  // only a hole is left
-        if (data < 0) return fail_errno(Fault::Retry, "look for data in a memory file");
-        const off_t hole = lseek(fd, data, SEEK_HOLE);
-        if (hole < 0) return fail_errno(Fault::Retry, "look for holes in a memory file");
-        add(extents, static_cast<std::uint64_t>(data),
-            std::min<std::uint64_t>(static_cast<std::uint64_t>(hole), size));
-        at = hole;
+    std::uint64_t hole = 0;
+    for (const Extent& one : known) {
+        Result<void> grown = add_data(fd, hole, one.offset, extents);
+        if (!grown) return std::unexpected(std::move(grown).error());
+        add(extents, one.offset, one.end());
+        hole = one.end();
     }
+    Result<void> grown = add_data(fd, hole, size, extents);
+    if (!grown) return std::unexpected(std::move(grown).error());
     return extents;
 }
 

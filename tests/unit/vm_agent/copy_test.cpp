@@ -146,9 +146,11 @@ TEST(Copy, RoundsAreProvenAndTheLastCompareSendsWhatIsLeft) {
         for (std::uint64_t seed = 3; running; ++seed) scribble(guest, seed, 500);
     });
     Result<void> done = copy->send_base(*hosts.source);
+    if (done) done = copy->get_ready();
     for (int round = 0; round < 3 && done; ++round) {
         done = copy->capture();
         if (done) done = copy->send_round(*hosts.source);
+        if (done) done = copy->get_ready();
     }
     const std::uint64_t in_rounds = progress->bytes_diff;
     if (done) done = copy->capture();

@@ -142,6 +142,25 @@ TEST(Extents, UnionSaysWhichSideHasWhat) {
     EXPECT_TRUE(union_of({}, {}).empty());
 }
 
+TEST(Extents, WhatHasGrownIsFoundInTheHolesOfWhatWasKnown) {
+    std::mt19937_64 random(4);
+    for (int round = 0; round < 50; ++round) {
+        MappedFile file = blank();
+        const auto touch = [&] { file.data()[random() % kBytes] = std::byte{1}; };
+        for (auto pages = random() % 20; pages > 0; --pages) touch();
+        const Extents known = *file.extents();
+        for (auto pages = random() % 20; pages > 0; --pages) touch();
+        EXPECT_EQ(*grown_extents(file.fd(), kBytes, known), *file.extents());
+    }
+    // Punched out since: still named, and it reads as zeros.
+    MappedFile file = blank();
+    file.data()[0] = std::byte{1};
+    const Extents known = *file.extents();
+    ASSERT_TRUE(file.punch({0, kPageBytes}));
+    EXPECT_EQ(*grown_extents(file.fd(), kBytes, known), known);
+    EXPECT_EQ(file.data()[0], std::byte{0});
+}
+
 TEST(Root, HolesHashLikeTheZerosTheyReadAs) {
     const std::uint64_t bytes = kLeafBytes * 2 + 12 * kPageBytes;
     MappedFile sparse = blank(bytes), full = blank(bytes);
