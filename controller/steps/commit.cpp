@@ -19,7 +19,20 @@ Result<void> check_budget(JobRun& run) {
                 "pause-budget");
 }
 
+// A destination that has died since it was loaded is found while the source can still go on.
+Task<void> check_landed(JobRun& run) {
+    if (!moves_whole(run.job)) co_return Result<void>{};
+    Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
+    if (!vm) co_return std::unexpected(std::move(vm).error());
+    if (vm->state == protocol::VmState::incoming) co_return Result<void>{};
+    co_return fail(Fault::Rejected, "move to " + run.job.destination,
+                   "the VM there is " + json::enum_name(vm->state) + ", not waiting to be let run",
+                   "destination-lost");
+}
+
 Task<void> precheck(JobRun& run) {
+    Result<void> landed = co_await check_landed(run);
+    if (!landed) co_return landed;
     Result<void> in_time = check_budget(run);
     if (!in_time) co_return in_time;
     Result<protocol::VmSteering> seen = co_await run.access_switch().steering(run.job.vm);

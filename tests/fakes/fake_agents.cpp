@@ -74,6 +74,8 @@ http::Response FakeWorld::put_freeze(FakeHost& host, const http::Request& reques
     status.root = "00ff";
     host.vms.at(vm).state = VmState::paused;
     hosts.at(host.copy_destination).loaded = true;
+    if (destination_dies_loaded)
+        hosts.at(host.copy_destination).vms.at(vm).state = VmState::stopped;
     return http::json_response(200, status);
 }
 

@@ -81,6 +81,7 @@ public:
         0;  // the source opens so many right after it was seen drained
     std::uint64_t sessions_on_hosting = 6;
     bool copy_fails = false;
+    bool destination_dies_loaded = false;
     std::string freeze_problem;        // not empty: the guest runs on, and this is why
     std::int64_t stood_still_ms = 40;  // when the freeze is over
     bool merge_conflicts = false;      // under on_conflict = fail

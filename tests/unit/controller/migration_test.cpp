@@ -134,6 +134,17 @@ TEST_F(MigrationStory, APauseOverBudgetIsTakenBackBeforeTheCommit) {
     EXPECT_TRUE(seen().error->next_actions[1].contains("--pause-budget-ms 1000"));
 }
 
+TEST_F(MigrationStory, ADestinationThatDiesLoadedIsFoundBeforeTheCommit) {
+    method = "whole";
+    world.destination_dies_loaded = true;
+    begin();
+    run_to_rest();
+    expect_clean("failed");
+    expect_at("host-a", "host-b");
+    EXPECT_EQ(world.hosts["host-a"].vms["web-1"].state, protocol::VmState::running);
+    EXPECT_TRUE(seen().error->type.ends_with("destination-lost")) << seen().error->detail;
+}
+
 TEST_F(MigrationStory, AFreezeThatIsRefusedRollsBackAndSaysHowItCouldBeDone) {
     method = "whole";
     request.memory = {std::nullopt, {}, 1, 100};
