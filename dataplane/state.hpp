@@ -26,8 +26,10 @@ BOOST_DESCRIBE_STRUCT(ResetOutcome, (), (job, step, result))
 
 struct SlotState {
     std::string name, port, mac;  // empty name: the slot is free
+    protocol::SteeringMode mode = protocol::SteeringMode::l2;
+    std::vector<std::string> temporary_addresses = {};
 };
-BOOST_DESCRIBE_STRUCT(SlotState, (), (name, port, mac))
+BOOST_DESCRIBE_STRUCT(SlotState, (), (name, port, mac, mode, temporary_addresses))
 
 struct VmState {
     std::uint16_t index = 0;

@@ -17,7 +17,8 @@ std::uint64_t ns_since(std::chrono::steady_clock::time_point begin) {
 }
 
 bool same_slot(const SlotState& a, const SlotState& b) {
-    return a.name == b.name && a.port == b.port && a.mac == b.mac;
+    return a.name == b.name && a.port == b.port && a.mac == b.mac && a.mode == b.mode &&
+           a.temporary_addresses == b.temporary_addresses;
 }
 
 std::uint64_t word_of(const VmState& state) {
@@ -41,6 +42,17 @@ bool changed_places(const VmState& before, const VmState& after) {
     const std::vector<SlotState>&was = before.slots, &is = after.slots;
     return !was[0].name.empty() && !was[1].name.empty() && was[0].name == is[1].name &&
            was[1].name == is[0].name;
+}
+
+// Whose MAC the hosted addresses have: the owner's. While the owner is in mode nat and the other is not, the
+// other's: it is in the caches of its peers, and only a backend in mode nat has its frames readdressed.
+std::size_t speaking_slot(const VmState& state) {
+    const std::size_t owner = state.owner, other = 1 - owner;
+    const bool owner_is_reached_anyway = state.slots[owner].mode == protocol::SteeringMode::nat;
+    const SlotState& sibling = state.slots[other];
+    const bool sibling_needs_it =
+        !sibling.name.empty() && sibling.mode == protocol::SteeringMode::l2;
+    return owner_is_reached_anyway && sibling_needs_it ? other : owner;
 }
 
 Error unknown_vm(const std::string& vm) {
@@ -237,9 +249,14 @@ Result<VmSetup> Steerings::setup_of(const VmState& state) const {
                         "its port \"" + seat.port + "\" is no longer configured", "unknown-port");
         Result<Mac> mac = parse_mac(seat.mac);
         if (!mac) return std::unexpected(std::move(mac).error());
-        setup.backends[slot] = {port->ifindex, *mac};
-        if (slot == state.owner) setup.mac = *mac;
+        setup.backends[slot] = {port->ifindex, *mac, {}};
+        for (const std::string& text : seat.temporary_addresses) {
+            Result<HostedAddress> address = parse_hosted(text);
+            if (!address) return std::unexpected(std::move(address).error());
+            setup.backends[slot].temporary.push_back(*address);
+        }
     }
+    setup.mac = setup.backends[speaking_slot(state)].mac;
     return setup;
 }
 

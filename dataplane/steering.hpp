@@ -58,6 +58,8 @@ private:
 
     Result<void> check_token(std::uint64_t token);
     Result<VmState> plan(const std::string& vm, const protocol::Steering& wanted) const;
+    void check_names_in_use(const std::string& vm, const protocol::Steering& wanted,
+                            std::vector<FieldError>& errors) const;
     Result<VmSetup> setup_of(const VmState& state) const;
     Result<void> carry_out(const std::string& vm, const VmState& before, const VmState& after);
     void store_word(const std::string& vm, const VmState& state);

@@ -21,10 +21,10 @@ protocol::VmSteering Steerings::describe(const std::string& vm, const VmState& s
         const SlotState& seat = state.slots[slot];
         if (seat.name.empty()) continue;
         const Plane::BackendCounters counters = plane_.counters(state.index, slot);
-        now.backends.push_back({seat.name, seat.port, seat.mac,
-                                steer_load32(&record.sessions[slot]),
-                                steer_load32(&record.handshakes[slot]), counters.packets_to,
-                                counters.packets_from, counters.fenced});
+        now.backends.push_back(
+            {seat.name, seat.port, seat.mac, steer_load32(&record.sessions[slot]),
+             steer_load32(&record.handshakes[slot]), counters.packets_to, counters.packets_from,
+             counters.fenced, seat.mode, seat.temporary_addresses});
     }
     now.owner = state.slots[state.owner].name;
     if (state.previous) now.previous = state.slots[*state.previous].name;

@@ -16,7 +16,8 @@
 //   GET    /livez /readyz /metrics
 //
 // Errors are RFC 9457 problems: stale-epoch (409), unknown-port, duplicate-address,
-// same-port (l2 needs source and destination on different ports), table-full, unknown-vm.
+// same-port (l2 needs source and destination on different ports), same-mac and temporary-address (what
+// mode nat needs), not-hosting, mode-in-use, table-full, unknown-vm.
 #pragma once
 
 #include "protocol/fencing.hpp"
@@ -32,14 +33,22 @@
 
 namespace godwit::protocol {
 
-// A VM instance that can receive. In l2 mode the identity at the switch is (port, MAC).
+// How a backend is reached. l2: it has the hosted addresses; two of them stand behind different ports. nat:
+// it has a MAC and temporary addresses of its own, and the switch rewrites (CN102932409A [0050], [0075]).
+enum class SteeringMode { l2, nat };
+BOOST_DESCRIBE_ENUM(SteeringMode, l2, nat)
+
+// A VM instance that can receive. Its identity at the switch is (port, MAC).
 struct Backend {
     std::string name;  // the host's id, "host-a"; unique within a VM
     std::string port;  // a port of the switch's configuration
     std::string mac;   // "52:54:00:00:00:01"
+    SteeringMode mode = SteeringMode::l2;
+    // Mode nat: one for each family in which the VM has a hosted address, of which it then has one.
+    std::vector<std::string> temporary_addresses = {};
     static constexpr std::string_view kRequired[] = {"name", "port", "mac"};
 };
-BOOST_DESCRIBE_STRUCT(Backend, (), (name, port, mac))
+BOOST_DESCRIBE_STRUCT(Backend, (), (name, port, mac, mode, temporary_addresses))
 
 struct Steering {
     Command command;
@@ -49,7 +58,9 @@ struct Steering {
     // While draining: the backend that had them before the flip and is the authority on old
     // sessions. Absent: only `owner` may send, every other backend is fenced.
     std::optional<std::string> previous;
-    bool hosting = false;  // the switch itself answers ARP and ND for the addresses
+    // The switch itself answers ARP and ND for the addresses. Needed while the owner is in mode nat:
+    // nobody else has them.
+    bool hosting = false;
     // The backend whose place `owner` takes: every session and handshake of it becomes the owner's
     // with the one write that turns its port. For a VM that has moved as a whole; the backend named
     // here keeps nothing and is fenced. Without effect once it has happened.
@@ -65,9 +76,12 @@ struct BackendSteering {
     std::uint64_t handshakes = 0;  // given to it and still open
     std::uint64_t packets_to = 0, packets_from = 0;
     std::uint64_t fenced = 0;  // frames it sent that were not its to send
+    SteeringMode mode = SteeringMode::l2;
+    std::vector<std::string> temporary_addresses = {};
 };
 BOOST_DESCRIBE_STRUCT(BackendSteering, (),
-                      (name, port, mac, sessions, handshakes, packets_to, packets_from, fenced))
+                      (name, port, mac, sessions, handshakes, packets_to, packets_from, fenced,
+                       mode, temporary_addresses))
 
 struct VmSteering {
     std::string vm;

@@ -68,7 +68,11 @@ Result<void> check_request(const Api& api, const VmRow& vm,
     if (!api.devices.host(vm.host))
         return fail(Fault::Conflict, doing, "its host " + vm.host + " is not in the configuration");
     if (wanted.steering != "l2")
-        return unprocessable(doing, "/steering", "\"" + wanted.steering + "\" is not offered: l2",
+        return unprocessable(doing, "/steering",
+                             "\"" + wanted.steering +
+                                 "\" is not offered: l2. Mode nat is a command of the switch "
+                                 "alone, because what begins under a temporary address cannot be "
+                                 "handed over with the hosted one",
                              "unsupported-steering");
     const std::string method = wanted.memory.strategy.value_or(vm.method);
     if (!is_method(method))

@@ -121,7 +121,8 @@ Outcome ModelPlane::send(Port from, const Bytes& frame) {
     steer_parse(&p, data, data + out.frame.size(), static_cast<std::uint32_t>(out.frame.size()));
     struct steer_outcome outcome = ::steer_packet(memory_.get(), &p);
     struct steer_verdict v = outcome.verdict;
-    const bool leaves = v.action != STEER_DROP && v.action != STEER_ANSWER;
+    const bool leaves =
+        v.action == STEER_PASS || v.action == STEER_FORWARD || v.action == STEER_BOTH;
     if (outcome.source && leaves && !rewrite(out.frame, outcome.source, true))
         v = steer_fenced(STEER_WHY_UNTRANSLATABLE);
     out.action = static_cast<steer_action>(v.action);

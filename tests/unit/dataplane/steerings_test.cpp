@@ -250,6 +250,122 @@ TEST_F(SwitchSteering, RefusalsHaveTheirOwnSlug) {
     EXPECT_EQ(steerings->status("web-2").error().slug, "unknown-vm");
 }
 
+// The patent's example, [0075]: the source keeps the hosted address, the destination has one of its own.
+Backend in_mode_nat(Backend backend, const std::string& number) {
+    backend.mode = protocol::SteeringMode::nat;
+    backend.mac = "52:54:00:00:00:" + number;
+    backend.temporary_addresses = {"10.9.1." + number, "fd09::" + number};
+    return backend;
+}
+Steering to_nat(const std::string& owner, std::optional<std::string> previous) {
+    return {{1, "j-1", "step"},          {"10.9.1.10", "fd09::10"},
+            {kA, in_mode_nat(kB, "31")}, owner,
+            std::move(previous),         true};
+}
+
+TEST_F(SwitchSteering, ABackendInModeNatIsToldToThePlaneWithItsOwnNames) {
+    Result<VmSteering> put = steerings->put("web-1", to_nat("host-b", "host-a"));
+    ASSERT_TRUE(put) << complaints(put);
+    const dataplane::VmSetup& setup = plane.setups[0];
+    EXPECT_TRUE(setup.backends[0].temporary.empty());
+    const steer_translation names = dataplane::translation_of(0, setup, 1);
+    EXPECT_EQ(names.temporary4_be, dataplane::parse_hosted("10.9.1.31")->words_be[0]);
+    EXPECT_EQ(names.hosted4_be, dataplane::parse_hosted("10.9.1.10")->words_be[0]);
+    EXPECT_EQ(names.temporary6_be[3], dataplane::parse_hosted("fd09::31")->words_be[3]);
+    EXPECT_EQ(names.address_id6, 1);
+    EXPECT_EQ(names.mac[5], 0x31);
+    EXPECT_EQ(setup.mac, *dataplane::parse_mac(kA.mac))
+        << "the MAC that the peers know, as long as somebody needs it";
+    EXPECT_EQ(put->backends[1].mode, protocol::SteeringMode::nat);
+    EXPECT_EQ(put->backends[1].temporary_addresses[0], "10.9.1.31");
+    const std::uint64_t meant = word();
+    plane.setups.clear();
+    restart();
+    EXPECT_EQ(word(), meant);
+    EXPECT_EQ(plane.setups[0].backends[1].temporary.size(), 2u) << "kept through a restart";
+    Steering alone = to_nat("host-b", std::nullopt);
+    alone.backends.erase(alone.backends.begin());
+    ASSERT_TRUE(steerings->put("web-1", alone));
+    EXPECT_EQ(plane.setups[0].mac, *dataplane::parse_mac("52:54:00:00:00:31"));
+}
+
+TEST_F(SwitchSteering, WhatModeNatNeedsIsSaidFieldByField) {
+    const auto refused = [&](const Steering& wanted, const std::string& slug,
+                             const std::string& pointer) {
+        Result<VmSteering> put = steerings->put("web-1", wanted);
+        if (put) return testing::AssertionFailure() << "accepted";
+        if (put.error().slug != slug)
+            return testing::AssertionFailure() << put.error().slug << "\n" << complaints(put);
+        if (!complaints(put).contains(pointer + " "))
+            return testing::AssertionFailure() << complaints(put);
+        return testing::AssertionSuccess();
+    };
+    const Steering good = to_nat("host-b", "host-a");
+    Steering bad = good;
+    bad.backends[1].temporary_addresses.pop_back();
+    EXPECT_TRUE(refused(bad, "temporary-address", "/backends/1/temporary_addresses"));
+    bad = good;
+    bad.backends[1].temporary_addresses.push_back("10.9.1.32");
+    EXPECT_TRUE(refused(bad, "temporary-address", "/backends/1/temporary_addresses"));
+    bad = good;
+    bad.backends[1].temporary_addresses[0] = "10.9.1.10";
+    EXPECT_TRUE(refused(bad, "invalid-steering", "/backends/1/temporary_addresses/0"));
+    bad = good;
+    bad.backends[1].temporary_addresses[1] = "fd09::31/64";
+    EXPECT_TRUE(refused(bad, "temporary-address", "/backends/1/temporary_addresses/1"));
+    bad = good;
+    bad.backends[0].temporary_addresses = {"10.9.1.30"};
+    EXPECT_TRUE(refused(bad, "temporary-address", "/backends/0/temporary_addresses"));
+    bad = good;
+    bad.addresses.push_back("10.9.1.11");
+    EXPECT_TRUE(refused(bad, "temporary-address", "/addresses"));
+    bad = good;
+    bad.backends[1].mac = bad.backends[0].mac;
+    EXPECT_TRUE(refused(bad, "same-mac", "/backends/1/mac"));
+    bad = good;
+    bad.previous.reset();
+    bad.takes_over = "host-a";
+    EXPECT_TRUE(refused(bad, "invalid-steering", "/takes_over"));
+    bad = good;
+    bad.hosting = false;
+    EXPECT_TRUE(refused(bad, "not-hosting", "/hosting"));
+    EXPECT_TRUE(plane.order.empty()) << "nothing of it was told";
+    Steering one_port = good;
+    one_port.backends[1].port = one_port.backends[0].port;
+    EXPECT_TRUE(steerings->put("web-1", one_port)) << "their MACs tell them apart";
+}
+
+TEST_F(SwitchSteering, ATemporaryAddressBelongsToOneVm) {
+    ASSERT_TRUE(steerings->put("web-1", to_nat("host-b", "host-a")));
+    Steering thief = steady(kC);
+    thief.addresses = {"10.9.1.31"};
+    EXPECT_EQ(steerings->put("web-2", thief).error().slug, "duplicate-address");
+    thief.addresses = {"10.9.1.40"};
+    thief.backends = {in_mode_nat(kC, "31")};
+    thief.backends[0].temporary_addresses.pop_back();
+    thief.hosting = true;
+    EXPECT_EQ(steerings->put("web-2", thief).error().slug, "duplicate-address");
+    thief.backends = {in_mode_nat(kC, "41")};
+    thief.backends[0].temporary_addresses.pop_back();
+    EXPECT_TRUE(steerings->put("web-2", thief));
+}
+
+TEST_F(SwitchSteering, ABackendKeepsItsNamesWhileItHasSessions) {
+    ASSERT_TRUE(steerings->put("web-1", to_nat("host-b", "host-a")));
+    Steering renamed = to_nat("host-b", "host-a");
+    renamed.backends[1] = kB;
+    for (std::uint32_t* counter : {&plane.record(0).sessions[1], &plane.record(0).handshakes[1]}) {
+        *counter = 3;
+        Result<VmSteering> put = steerings->put("web-1", renamed);
+        ASSERT_FALSE(put);
+        EXPECT_EQ(put.error().slug, "mode-in-use");
+        EXPECT_TRUE(complaints(put).contains("/backends/1/mode host-b has 3 sessions"));
+        *counter = 0;
+    }
+    plane.record(0).sessions[0] = 3;
+    EXPECT_TRUE(steerings->put("web-1", renamed)) << "the other's sessions do not matter";
+}
+
 TEST_F(SwitchSteering, AResetAskedTwiceIsDoneOnce) {
     ASSERT_TRUE(steerings->put("web-1", both("host-b", "host-a", true)));
     plane.record(0).sessions[0] = 5;
