@@ -14,13 +14,13 @@ class ModelPlane final : public Plane {
 public:
     explicit ModelPlane(TableSizes sizes = {}, std::uint32_t seed = 1);
     // With the geometry and the hash of another plane, so that both keep everything at the same place.
-    explicit ModelPlane(const steer_config& config);
+    explicit ModelPlane(const struct steer_config& config);
     ~ModelPlane() override;
 
     void manage(const ManagedVm& vm) override;
     Outcome send(Port from, const Bytes& frame) override;
     vm_record& record(std::uint16_t vm) override;
-    std::span<steer_line> lines(steer_table table) override;
+    std::span<struct steer_line> lines(steer_table table) override;
     std::uint64_t reason(steer_why why) override;
     steer_swept sweep() override;
     unsigned drained_events() override;

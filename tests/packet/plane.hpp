@@ -75,7 +75,7 @@ public:
     virtual void manage(const ManagedVm& vm) = 0;
     virtual Outcome send(Port from, const Bytes& frame) = 0;
     virtual vm_record& record(std::uint16_t vm) = 0;
-    virtual std::span<steer_line> lines(steer_table table) = 0;
+    virtual std::span<struct steer_line> lines(steer_table table) = 0;
     virtual std::uint64_t reason(steer_why why) = 0;
     virtual steer_swept sweep() = 0;        // every table once
     virtual unsigned drained_events() = 0;  // announced so far
