@@ -181,10 +181,11 @@ STEER_COLD int send_rst6(struct __sk_buff *skb, const struct steer_packet *p)
 
 STEER_INLINE bool may_be_slow(uint32_t kind)
 {
-    return kind == STEER_ICMP_ERROR || (kind >= STEER_ARP_REQUEST && kind <= STEER_HOUSEKEEPING);
+    return steer_kind_is_icmp_error(kind) || (kind >= STEER_ARP_REQUEST && kind <= STEER_HOUSEKEEPING);
 }
 
-// Counted already by `uplink`; the decision for these kinds changes nothing, so asking twice is free.
+// Counted already by `uplink`; the decision for these kinds changes nothing, so asking twice is free. It may
+// come out otherwise, though: what an ICMP error is about may have become known meanwhile.
 SEC("tc")
 int uplink_slow(struct __sk_buff *skb)
 {
@@ -201,9 +202,14 @@ int uplink_slow(struct __sk_buff *skb)
         return TC_ACT_OK;
     if (out.verdict.action == STEER_ANSWER)
         return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm) : answer_arp(skb, out.vm);
-    if (out.verdict.action != STEER_BOTH)
+    if (out.verdict.action == STEER_FORWARD) {
+        count_to(out.vm, out.verdict.slot);
+        return (int)bpf_redirect(out.vm->backend[out.verdict.slot & 1].ifindex, 0);
+    }
+    if (out.verdict.action == STEER_PASS)
         return TC_ACT_OK;
-    copy_to_backends(skb, &p, out.vm);
+    if (out.verdict.action == STEER_BOTH)
+        copy_to_backends(skb, &p, out.vm);
     return TC_ACT_SHOT;
 }
 

@@ -73,17 +73,43 @@ STEER_INLINE struct steer_verdict steer_decide_neighbour_in(const struct steer_f
     return steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_NEIGHBOUR);
 }
 
+// Whom the records that were found name, session before handshake before second chance; or STEER_SLOTS.
+STEER_INLINE uint32_t steer_named_slot(const struct steer_facts *f)
+{
+    if (f->session)
+        return f->session_owner;
+    if (f->handshake)
+        return f->handshake_owner;
+    return f->chance ? f->chance_owner : STEER_SLOTS;
+}
+
+STEER_INLINE bool steer_kind_is_icmp_error(uint32_t kind)
+{
+    return kind >= STEER_ICMP_ERROR && kind <= STEER_ICMP_FOREIGN;
+}
+
+// An ICMP error follows the session that it is about. When nobody remembers that one, the error (PMTU) is
+// harmless to who does not know it, so both get it; but not what no correct router has sent.
+STEER_INLINE struct steer_verdict steer_decide_icmp_error_in(const struct steer_facts *f)
+{
+    uint32_t owner = steer_owner(f->steer), named = steer_named_slot(f);
+    if (f->kind == STEER_ICMP_FOREIGN)
+        return steer_verdict(STEER_DROP, owner, STEER_KEEP, STEER_WHY_ICMP_ERROR_FOREIGN);
+    if (named < STEER_SLOTS)
+        return steer_verdict(STEER_FORWARD, named, STEER_KEEP, STEER_WHY_ICMP_ERROR);
+    return steer_is_draining(f->steer)
+               ? steer_verdict(STEER_BOTH, owner, STEER_KEEP, STEER_WHY_ICMP_ERROR_BOTH)
+               : steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_ICMP_ERROR_DEFAULT);
+}
+
 // Packets without ports: nothing says whose session they belong to. Like every other unknown that is not
-// a beginning they go to the authority on old sessions; ICMP errors (PMTU) are harmless to who does not
-// know the session, so both get them.
+// a beginning they go to the authority on old sessions.
 STEER_INLINE struct steer_verdict steer_decide_portless_in(const struct steer_facts *f)
 {
     uint32_t owner = steer_owner(f->steer);
-    bool draining = steer_is_draining(f->steer);
     uint32_t authority = steer_authority(f->steer);
-    if (f->kind == STEER_ICMP_ERROR)
-        return draining ? steer_verdict(STEER_BOTH, owner, STEER_KEEP, STEER_WHY_ICMP_ERROR_BOTH)
-                        : steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_ICMP_ERROR_DEFAULT);
+    if (steer_kind_is_icmp_error(f->kind))
+        return steer_decide_icmp_error_in(f);
     if (f->kind == STEER_FRAGMENT)
         return steer_verdict(STEER_FORWARD, authority, STEER_KEEP, STEER_WHY_FRAGMENT_UNSUPPORTED);
     if (f->kind == STEER_EXTENSION)
@@ -164,16 +190,20 @@ STEER_INLINE struct steer_verdict steer_decide_neighbour_out(const struct steer_
                     : steer_fenced(STEER_WHY_FENCED_ANNOUNCE);
 }
 
-// Fragments, extension headers and ICMP errors name no session. The original may send them; the other one
-// may be a clone and may not while both are active, until fragments find their session.
+// What names no session the original may send; the other one may be a clone and may not while both are active.
 STEER_INLINE struct steer_verdict steer_decide_portless_out(const struct steer_facts *f)
 {
-    uint32_t why = f->kind == STEER_FRAGMENT     ? STEER_WHY_FRAGMENT_UNSUPPORTED
-                   : f->kind == STEER_EXTENSION  ? STEER_WHY_EXTENSION_UNSUPPORTED
-                   : f->kind == STEER_ICMP_ERROR ? STEER_WHY_ICMP_ERROR_DEFAULT
-                   : f->kind == STEER_VLAN       ? STEER_WHY_VLAN_UNSUPPORTED
-                   : f->kind == STEER_TRUNCATED  ? STEER_WHY_TRUNCATED
-                                                 : STEER_WHY_BAD_HEADER;
+    uint32_t named = steer_named_slot(f);
+    if (f->kind == STEER_ICMP_ERROR && named < STEER_SLOTS)
+        return named == f->sender ? steer_allowed(f, STEER_KEEP, STEER_WHY_ICMP_ERROR)
+                                  : steer_fenced(STEER_WHY_FENCED);
+    uint32_t why = f->kind == STEER_FRAGMENT           ? STEER_WHY_FRAGMENT_UNSUPPORTED
+                   : f->kind == STEER_ICMP_FOREIGN     ? STEER_WHY_ICMP_ERROR_FOREIGN
+                   : steer_kind_is_icmp_error(f->kind) ? STEER_WHY_ICMP_ERROR_DEFAULT
+                   : f->kind == STEER_EXTENSION        ? STEER_WHY_EXTENSION_UNSUPPORTED
+                   : f->kind == STEER_VLAN             ? STEER_WHY_VLAN_UNSUPPORTED
+                   : f->kind == STEER_TRUNCATED        ? STEER_WHY_TRUNCATED
+                                                       : STEER_WHY_BAD_HEADER;
     if (f->kind == STEER_TRUNCATED || f->kind == STEER_BAD || f->sender != steer_authority(f->steer))
         return steer_fenced(why);
     return steer_allowed(f, STEER_KEEP, why);

@@ -26,7 +26,9 @@ enum steer_kind {
     STEER_ND_ANNOUNCE,  /* unsolicited advertisement, source = target */
     STEER_ND_ROUTER_ADVERT,
     STEER_HOUSEKEEPING, /* DHCP, IGMP, MLD, RS: a host configuring itself */
-    STEER_ICMP_ERROR,
+    STEER_ICMP_ERROR,   /* the session it is about was read */
+    STEER_ICMP_OPAQUE,  /* what it is about cannot be read: cut short, a later fragment, a redirect of ND */
+    STEER_ICMP_FOREIGN, /* about a packet that its addressee has not sent */
     STEER_FRAGMENT,
     STEER_EXTENSION, /* IPv6 extension headers, AH */
     STEER_VLAN,
@@ -51,6 +53,9 @@ struct steer_packet {
     uint8_t source_mac[6];
     uint8_t destination_mac[6];
     uint32_t from_backend; /* direction, set by steer.h */
+    // ICMP error: where the packet it is about was going. Who sent that one is `destination`, and protocol
+    // and ports are those of its answer, so that they make the session's key; echo: only the asker's port.
+    uint32_t embedded[4];
 };
 
 STEER_INLINE uint8_t steer_tcp_kind(uint8_t flags)
@@ -98,6 +103,79 @@ STEER_INLINE uint8_t steer_parse_udp(struct steer_packet *p, const uint8_t *l4, 
     return STEER_UDP;
 }
 
+STEER_INLINE void steer_copy_v6(uint32_t *out, const uint8_t *in)
+{
+    out[0] = wire_load32_be(in);
+    out[1] = wire_load32_be(in + 4);
+    out[2] = wire_load32_be(in + 8);
+    out[3] = wire_load32_be(in + 12);
+}
+
+// ---- what an ICMP error is about ----------------------------------------------------------------------
+
+// RFC 792 promises eight bytes behind the embedded header, and we need no more. The lengths in there are the
+// original packet's and say nothing about this one.
+STEER_INLINE uint8_t steer_parse_embedded_l4(struct steer_packet *p, const uint8_t *l4,
+                                             const uint8_t *data_end, uint8_t protocol)
+{
+    bool v4 = protocol == WIRE_PROTOCOL_ICMP;
+    p->protocol = protocol;
+    p->source_port = p->destination_port = 0;
+    if (protocol != WIRE_PROTOCOL_TCP && protocol != WIRE_PROTOCOL_UDP && !v4 &&
+        protocol != WIRE_PROTOCOL_ICMPV6)
+        return STEER_ICMP_ERROR;
+    if (l4 + WIRE_EMBEDDED_L4_BYTES > data_end)
+        return STEER_ICMP_OPAQUE;
+    if (protocol == WIRE_PROTOCOL_TCP || protocol == WIRE_PROTOCOL_UDP) {
+        p->destination_port = wire_load16(l4);
+        p->source_port = wire_load16(l4 + 2);
+    } else if (l4[0] == (v4 ? WIRE_ICMP_ECHO_REQUEST : WIRE_ICMPV6_ECHO_REQUEST))
+        p->destination_port = wire_load16(l4 + 4);
+    else if (l4[0] == (v4 ? WIRE_ICMP_ECHO_REPLY : WIRE_ICMPV6_ECHO_REPLY))
+        p->source_port = wire_load16(l4 + 4);
+    else
+        return STEER_ICMP_OPAQUE;
+    return STEER_ICMP_ERROR;
+}
+
+STEER_INLINE uint8_t steer_parse_embedded_v4(struct steer_packet *p, const uint8_t *ip,
+                                             const uint8_t *data_end, uint32_t bytes)
+{
+    if (ip + WIRE_IPV4_BYTES > data_end || bytes < WIRE_IPV4_BYTES + WIRE_EMBEDDED_L4_BYTES)
+        return STEER_ICMP_OPAQUE;
+    uint32_t header_bytes = (uint32_t)(ip[0] & 0x0f) * 4;
+    if (ip[0] >> 4 != 4 || header_bytes < WIRE_IPV4_BYTES || header_bytes + WIRE_EMBEDDED_L4_BYTES > bytes)
+        return STEER_ICMP_OPAQUE;
+    if (wire_load32_be(ip + 12) != p->destination[0])
+        return STEER_ICMP_FOREIGN;
+    if (wire_load16(ip + 6) & 0x1fff)
+        return STEER_ICMP_OPAQUE;
+    p->embedded[0] = wire_load32_be(ip + 16);
+    return steer_parse_embedded_l4(p, ip + header_bytes, data_end, ip[9]);
+}
+
+STEER_INLINE uint8_t steer_parse_embedded_v6(struct steer_packet *p, const uint8_t *ip,
+                                             const uint8_t *data_end, uint32_t bytes)
+{
+    uint32_t sender[4];
+    if (ip + WIRE_IPV6_BYTES > data_end || bytes < WIRE_IPV6_BYTES + WIRE_EMBEDDED_L4_BYTES ||
+        ip[0] >> 4 != 6)
+        return STEER_ICMP_OPAQUE;
+    steer_copy_v6(sender, ip + 8);
+    if ((sender[0] ^ p->destination[0]) | (sender[1] ^ p->destination[1]) | (sender[2] ^ p->destination[2]) |
+        (sender[3] ^ p->destination[3]))
+        return STEER_ICMP_FOREIGN;
+    steer_copy_v6(p->embedded, ip + 24);
+    return steer_parse_embedded_l4(p, ip + WIRE_IPV6_BYTES, data_end, ip[6]);
+}
+
+STEER_APART uint32_t steer_parse_embedded(struct steer_packet *p, const uint8_t *ip, const uint8_t *data_end,
+                                          uint32_t bytes)
+{
+    return p->family == 4 ? steer_parse_embedded_v4(p, ip, data_end, bytes)
+                          : steer_parse_embedded_v6(p, ip, data_end, bytes);
+}
+
 STEER_INLINE uint8_t steer_parse_icmp(struct steer_packet *p, const uint8_t *l4, const uint8_t *data_end,
                                       uint32_t l4_bytes)
 {
@@ -114,18 +192,10 @@ STEER_INLINE uint8_t steer_parse_icmp(struct steer_packet *p, const uint8_t *l4,
     case WIRE_ICMP_REDIRECT:
     case WIRE_ICMP_TIME_EXCEEDED:
     case WIRE_ICMP_PARAMETER:
-        return STEER_ICMP_ERROR;
+        return (uint8_t)steer_parse_embedded(p, l4 + WIRE_ICMP_BYTES, data_end, l4_bytes - WIRE_ICMP_BYTES);
     }
     p->source_port = p->destination_port = 0;
     return STEER_OTHER;
-}
-
-STEER_INLINE void steer_copy_v6(uint32_t *out, const uint8_t *in)
-{
-    out[0] = wire_load32_be(in);
-    out[1] = wire_load32_be(in + 4);
-    out[2] = wire_load32_be(in + 8);
-    out[3] = wire_load32_be(in + 12);
 }
 
 STEER_INLINE uint8_t steer_parse_neighbour(struct steer_packet *p, const uint8_t *l4, const uint8_t *data_end,
@@ -150,8 +220,10 @@ STEER_INLINE uint8_t steer_parse_icmpv6(struct steer_packet *p, const uint8_t *l
     uint8_t type = l4[0];
     if (type == WIRE_ICMPV6_NEIGHBOUR_SOLICIT || type == WIRE_ICMPV6_NEIGHBOUR_ADVERT)
         return steer_parse_neighbour(p, l4, data_end, l4_bytes);
-    if (type <= WIRE_ICMPV6_ERROR_MAX || type == WIRE_ICMPV6_REDIRECT)
-        return STEER_ICMP_ERROR;
+    if (type <= WIRE_ICMPV6_ERROR_MAX)
+        return (uint8_t)steer_parse_embedded(p, l4 + WIRE_ICMP_BYTES, data_end, l4_bytes - WIRE_ICMP_BYTES);
+    if (type == WIRE_ICMPV6_REDIRECT) /* embedded behind options only, RFC 4861 section 4.5 */
+        return STEER_ICMP_OPAQUE;
     if (type == WIRE_ICMPV6_ROUTER_ADVERT)
         return STEER_ND_ROUTER_ADVERT;
     if ((type >= WIRE_ICMPV6_MLD_QUERY && type <= WIRE_ICMPV6_ROUTER_SOLICIT) ||
@@ -257,9 +329,22 @@ STEER_INLINE uint8_t steer_parse_arp(struct steer_packet *p, const uint8_t *arp,
     return STEER_BAD;
 }
 
-// `frame_bytes` is the whole frame's length; [data, data_end) may be only its linear beginning.
-STEER_INLINE void steer_parse(struct steer_packet *p, const uint8_t *data, const uint8_t *data_end,
-                              uint32_t frame_bytes)
+#if defined(__bpf__)
+// The verifier forgets what it knows of `p`. Else it would follow everything behind the parser once for every
+// way through it.
+__attribute__((noinline)) uint32_t steer_settle(struct steer_packet *p)
+{
+    if (!p)
+        return 0;
+    __asm__ volatile("" ::: "memory");
+    return 1;
+}
+#else
+STEER_INLINE uint32_t steer_settle(struct steer_packet *p) { return p != NULL; }
+#endif
+
+STEER_INLINE void steer_parse_frame(struct steer_packet *p, const uint8_t *data, const uint8_t *data_end,
+                                    uint32_t frame_bytes)
 {
     __builtin_memset(p, 0, sizeof(*p));
     if (data + WIRE_ETH_BYTES > data_end) {
@@ -289,6 +374,15 @@ STEER_INLINE void steer_parse(struct steer_packet *p, const uint8_t *data, const
         return;
     }
     p->kind = STEER_NOT_IP;
+}
+
+// `frame_bytes` is the whole frame's length; [data, data_end) may be only its linear beginning.
+STEER_INLINE void steer_parse(struct steer_packet *p, const uint8_t *data, const uint8_t *data_end,
+                              uint32_t frame_bytes)
+{
+    steer_parse_frame(p, data, data_end, frame_bytes);
+    if (p->kind > STEER_UDP)
+        steer_settle(p);
 }
 
 #endif

@@ -52,7 +52,9 @@ STEER_INLINE struct steer_outcome steer_not_ours(void)
 // a ping of the VM with the same identifier are two sessions.
 STEER_INLINE void steer_key_of(struct steer_key *key, const struct steer_packet *p, uint32_t address_id)
 {
-    const uint32_t *peer = p->from_backend ? p->destination : p->source;
+    const uint32_t *peer = p->from_backend               ? p->destination
+                           : p->kind == STEER_ICMP_ERROR ? p->embedded
+                                                         : p->source;
     key->peer_be = peer[0];
     key->peer_rest[0] = peer[1];
     key->peer_rest[1] = peer[2];
@@ -148,6 +150,24 @@ STEER_COLD uint32_t steer_look_for_newcomer(struct steer_plane *plane, struct st
         p->from_backend && c->handshake.meta && !fits && c->facts.handshake_owner != c->facts.sender;
     c->facts.proves_nothing = repeats || challenges;
     c->facts.ends_handshake = p->kind == STEER_RST && steer_rst_ends_handshake(&c->handshake, p);
+    return 0;
+}
+
+// An ICMP error: what is known of the session that it is about. One that a VM sends must be about a packet to
+// its own address.
+STEER_COLD uint32_t steer_look_for_embedded(struct steer_plane *plane, struct steer_case *c,
+                                            const struct steer_packet *p, uint32_t address_id)
+{
+    if (!plane || !c || !p)
+        return 0;
+    if (p->from_backend && ((p->embedded[0] ^ p->source[0]) | (p->embedded[1] ^ p->source[1]) |
+                            (p->embedded[2] ^ p->source[2]) | (p->embedded[3] ^ p->source[3])))
+        return 0;
+    steer_key_of(&c->key, p, address_id);
+    if (!steer_find(plane, steer_table_of(STEER_SESSIONS4, c->wide), &c->key, &c->session_meta))
+        return steer_look_for_newcomer(plane, c, p);
+    c->facts.session = steer_session_record(c->session_meta);
+    c->facts.session_owner = (uint8_t)steer_meta_owner(c->session_meta);
     return 0;
 }
 
@@ -307,7 +327,8 @@ STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struc
         } else {
             steer_look_for_newcomer(plane, c, p);
         }
-    }
+    } else if (p->kind == STEER_ICMP_ERROR)
+        steer_look_for_embedded(plane, c, p, address_id);
     if (p->from_backend && c->temporary && steer_is_own(plane, &c->facts, &c->key, p, vm))
         return steer_verdict(STEER_PASS, c->facts.sender, STEER_KEEP, STEER_WHY_TEMPORARY);
     struct steer_verdict v = steer_decide(&c->facts);

@@ -18,6 +18,8 @@
 #else
 #define STEER_COLD static inline __attribute__((noinline))
 #endif
+// Cold too, but takes pointers into the packet, which a global function may not: the verifier follows the call.
+#define STEER_APART static __attribute__((noinline, unused))
 
 #define STEER_SLOTS 2u
 #define STEER_ADDRESSES_PER_VM 8u
@@ -297,7 +299,9 @@ enum steer_memory {
     X(RESET_TOLD, "reset-told")         /* the peer of a reset session gets its RST */              \
     X(COPY_REFUSED, "copy-refused")     /* a clone spoke on a copied socket and gets its RST */     \
     X(TEMPORARY, "temporary")           /* to or from a temporary address itself, as it is */       \
-    X(UNTRANSLATABLE, "untranslatable") /* no address of it can be rewritten: AH, header out of reach */
+    X(UNTRANSLATABLE, "untranslatable") /* no address of it can be rewritten: AH, header out of reach */ \
+    X(ICMP_ERROR, "icmp-error")                 /* about a session, follows its owner */            \
+    X(ICMP_ERROR_FOREIGN, "icmp-error-foreign") /* about a packet its addressee has not sent */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,

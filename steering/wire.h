@@ -14,7 +14,8 @@ enum {
     WIRE_TCP_BYTES = 20,
     WIRE_UDP_BYTES = 8,
     WIRE_ICMP_BYTES = 8,
-    WIRE_ND_BYTES = 24, /* NS and NA without options */
+    WIRE_EMBEDDED_L4_BYTES = 8, /* of the packet an ICMP error is about, RFC 792 */
+    WIRE_ND_BYTES = 24,         /* NS and NA without options */
 
     WIRE_ETHERTYPE_IPV4 = 0x0800,
     WIRE_ETHERTYPE_ARP = 0x0806,

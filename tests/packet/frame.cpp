@@ -2,6 +2,7 @@
 // is not repeated here. Relies on inet_pton for addresses only.
 #include "tests/packet/frame.hpp"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cstdlib>
 #include <cstring>
@@ -286,6 +287,24 @@ Bytes error_about(const Address& router, const Endpoint& to, const Bytes& about)
     if (!v4) return icmpv6_frame(to.mac, kClientMac, router, to.ip, message);
     set16(message, 2, internet_checksum(message));
     return ethernet(to.mac, kClientMac, 0x0800, ip(router, to.ip, 1, message));
+}
+Bytes icmp_error(const IcmpError& error) {
+    const bool v4 = error.about.at(12) == 0x08;
+    const std::size_t header = v4 ? (error.about.at(14) & 15u) * 4u : 40u;
+    Bytes l4{error.type ? error.type : static_cast<std::uint8_t>(v4 ? 3 : 2), 0, 0, 0, 0, 0, 5, 0};
+    if (v4 && !error.type) l4[1] = 4;
+    const std::size_t end = std::min(14 + header + error.l4_bytes, error.about.size());
+    l4.insert(l4.end(), error.about.begin() + 14,
+              error.about.begin() + static_cast<std::ptrdiff_t>(end));
+    Mac to_mac, from_mac;
+    std::memcpy(to_mac.data(), &error.about.at(6), 6);
+    std::memcpy(from_mac.data(), &error.about.at(0), 6);
+    Address to;
+    to.family = v4 ? 4 : 6;
+    std::memcpy(to.bytes.data(), &error.about.at(v4 ? 26 : 22), v4 ? 4 : 16);
+    if (!v4) return icmpv6_frame(to_mac, from_mac, address(error.router), to, l4);
+    set16(l4, 2, internet_checksum(l4));
+    return ethernet(to_mac, from_mac, 0x0800, ip(address(error.router), to, 1, l4));
 }
 
 Bytes vlan_tagged(const Bytes& frame, std::uint16_t vlan) {

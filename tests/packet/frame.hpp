@@ -110,6 +110,15 @@ Bytes icmpv6_error(std::string_view router, std::string_view vm);  // packet too
 // An ICMP error of `router` to `to` about `about`, which it returns a piece of: fragmentation needed, or packet too
 // big. The piece is the IP header and 8 bytes, more for IPv6.
 Bytes error_about(const Address& router, const Endpoint& to, const Bytes& about);
+// What a router, or the addressee itself, says about a packet: "too big" unless `type` says otherwise, with
+// the first `l4_bytes` behind the IP header of the packet it is about.
+struct IcmpError {
+    Bytes about;
+    std::string router;
+    std::uint8_t type = 0;
+    std::size_t l4_bytes = 8;
+};
+Bytes icmp_error(const IcmpError& error);
 
 // Bare layers, for what the builders above do not say.
 Bytes ethernet(const Mac& to, const Mac& from, std::uint16_t type, const Bytes& payload);

@@ -181,9 +181,11 @@ private:
         const auto identifier = static_cast<std::uint16_t>(below(4));
         const Echo ping = v6 ? echo("2001:db8::9", "2001:db8:1::1", identifier)
                              : echo("10.0.0.9", "10.1.0.1", identifier);
-        switch (below(7)) {
+        switch (below(8)) {
             case 0:
                 return {from, from_vm ? ping.reply() : ping.request()};
+            case 7:
+                return icmp_error_about(from);
             case 1:
                 return {kUplink, v6 ? icmpv6_error("2001:db8::1", "2001:db8:1::1")
                                     : icmp_error("10.0.0.1", "10.1.0.1")};
@@ -195,6 +197,20 @@ private:
             default:
                 return {from, side.datagram()};
         }
+    }
+
+    // About what the other end has just sent, or might have.
+    Sent icmp_error_about(Port from) {
+        const Tcp peer = client();
+        const bool v4 = peer.from.ip.family == 4;
+        Bytes about = from == kUplink ? peer.reply().data("hello") : peer.data("hello");
+        if (below(4) == 0) flip_bits(about, 1);
+        const auto type = static_cast<std::uint8_t>(below(2) ? 0 : v4 ? 11 : 3);
+        const char* router = from == kUplink ? (v4 ? "10.0.0.1" : "2001:db8::1")
+                                             : (v4 ? "10.1.0.1" : "2001:db8:1::1");
+        about.at(12) = v4 ? 0x08 : 0x86;
+        if (v4) about.at(14) |= 0x04;
+        return {from, icmp_error({about, router, type, below(3) ? 8u : below(24)})};
     }
 
     Sent neighbours() {
