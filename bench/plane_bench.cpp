@@ -77,8 +77,8 @@ void PlaneBench::load(std::uint32_t sessions) {
     libbpf_set_print(quiet);
     object_.reset(bpf_object__open_mem(godwit_bench_object, godwit_bench_object_bytes, nullptr));
     if (!object_) give_up("open the bench object");
-    const char* tables[STEER_TABLES] = {"sessions4",   "sessions6", "handshakes4",
-                                        "handshakes6", "chances4",  "chances6"};
+    const char* tables[STEER_TABLES] = {"sessions4", "sessions6", "handshakes4", "handshakes6",
+                                        "chances4",  "chances6",  "fragments4",  "fragments6"};
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
         const auto table = static_cast<steer_table>(t);
         config_.table[t] =

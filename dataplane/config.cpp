@@ -60,6 +60,7 @@ void check(const SwitchConfig& config, Errors& errors) {
     check_range(t.handshake_s, 3, 240, errors, "/timeouts/handshake_s");
     check_range(t.linger_s, 1, 240, errors, "/timeouts/linger_s");
     check_range(t.tombstone_s, t.linger_s, kDay, errors, "/timeouts/tombstone_s");
+    check_range(t.fragment_s, 1, 120, errors, "/timeouts/fragment_s");
     check_range(config.tables.sessions_v4, 1024, 1u << 26, errors, "/tables/sessions_v4");
     check_range(config.tables.sessions_v6, 1024, 1u << 25, errors, "/tables/sessions_v6");
     check_range(config.tables.handshakes, 256, 1u << 22, errors, "/tables/handshakes");

@@ -41,10 +41,11 @@ struct TimeoutConfig {  // idle seconds; steering/types.h names the RFC of each 
     std::uint32_t handshake_s = 30;
     std::uint32_t linger_s = 3;
     std::uint32_t tombstone_s = 900;
+    std::uint32_t fragment_s = 30;
 };
 BOOST_DESCRIBE_STRUCT(TimeoutConfig, (),
                       (established_s, transitory_s, udp_s, icmp_s, handshake_s, linger_s,
-                       tombstone_s))
+                       tombstone_s, fragment_s))
 
 struct SwitchConfig {
     std::string apiVersion, kind, id;

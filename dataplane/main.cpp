@@ -31,7 +31,7 @@ Result<std::unique_ptr<Plane>> open_plane(const SwitchConfig& config) {
                      config.tables.handshakes};
     const TimeoutConfig& t = config.timeouts;
     options.timeouts_s = {t.established_s, t.transitory_s, t.udp_s,       t.icmp_s,
-                          t.handshake_s,   t.linger_s,     t.tombstone_s, 0};
+                          t.handshake_s,   t.linger_s,     t.tombstone_s, t.fragment_s};
     return ebpf::EbpfPlane::open(options);
 }
 

@@ -26,6 +26,8 @@ SWEEP_TABLE(handshakes4, STEER_HANDSHAKES4)
 SWEEP_TABLE(handshakes6, STEER_HANDSHAKES6)
 SWEEP_TABLE(chances4, STEER_CHANCES4)
 SWEEP_TABLE(chances6, STEER_CHANCES6)
+SWEEP_TABLE(fragments4, STEER_FRAGMENTS4)
+SWEEP_TABLE(fragments6, STEER_FRAGMENTS6)
 
 #define SWEEP(name, TABLE)                                                                  \
     state.lines = steer_lines(TABLE, steer_config(NULL)->table[TABLE]);                     \
@@ -43,6 +45,8 @@ int sweep(struct plane_sweep *arg)
     SWEEP(handshakes6, STEER_HANDSHAKES6)
     SWEEP(chances4, STEER_CHANCES4)
     SWEEP(chances6, STEER_CHANCES6)
+    SWEEP(fragments4, STEER_FRAGMENTS4)
+    SWEEP(fragments6, STEER_FRAGMENTS6)
     arg->live = state.swept.live;
     arg->closed = state.swept.closed;
     arg->removed = state.swept.removed;
@@ -80,7 +84,7 @@ STEER_INLINE void end_slot(struct steer_plane *plane, enum steer_table table, st
     if (!vm)
         return;
     if (!steer_is_session_table(table)) {
-        steer_handshake_free(plane, slot, meta, STEER_EMPTY);
+        steer_handshake_free(plane, table, slot, meta, STEER_EMPTY);
         return;
     }
     bool tell = state->tell && slot->protocol == WIRE_PROTOCOL_TCP && !(meta & STEER_META_CLOSED);
@@ -113,6 +117,8 @@ END_TABLE(handshakes4, STEER_HANDSHAKES4)
 END_TABLE(handshakes6, STEER_HANDSHAKES6)
 END_TABLE(chances4, STEER_CHANCES4)
 END_TABLE(chances6, STEER_CHANCES6)
+END_TABLE(fragments4, STEER_FRAGMENTS4)
+END_TABLE(fragments6, STEER_FRAGMENTS6)
 
 #define END(name, TABLE) \
     bpf_loop(steer_lines(TABLE, steer_config(NULL)->table[TABLE]), end_##name, &state, 0);
@@ -130,6 +136,8 @@ int end_sessions(struct plane_end *arg)
     END(handshakes6, STEER_HANDSHAKES6)
     END(chances4, STEER_CHANCES4)
     END(chances6, STEER_CHANCES6)
+    END(fragments4, STEER_FRAGMENTS4)
+    END(fragments6, STEER_FRAGMENTS6)
     arg->reset = state.reset;
     arg->dropped = state.dropped;
     return 0;

@@ -25,6 +25,8 @@ LINE_TABLE(handshakes4);
 LINE_TABLE(handshakes6);
 LINE_TABLE(chances4);
 LINE_TABLE(chances6);
+LINE_TABLE(fragments4);
+LINE_TABLE(fragments6);
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -151,8 +153,12 @@ STEER_INLINE struct steer_line *steer_line(struct steer_plane *plane, enum steer
         return bpf_map_lookup_elem(&handshakes6, &index);
     case STEER_CHANCES4:
         return bpf_map_lookup_elem(&chances4, &index);
-    default:
+    case STEER_CHANCES6:
         return bpf_map_lookup_elem(&chances6, &index);
+    case STEER_FRAGMENTS4:
+        return bpf_map_lookup_elem(&fragments4, &index);
+    default:
+        return bpf_map_lookup_elem(&fragments6, &index);
     }
 }
 

@@ -26,13 +26,14 @@ namespace godwit::ebpf {
 namespace {
 
 constexpr const char* kTableNames[STEER_TABLES] = {"sessions4",   "sessions6", "handshakes4",
-                                                   "handshakes6", "chances4",  "chances6"};
+                                                   "handshakes6", "chances4",  "chances6",
+                                                   "fragments4",  "fragments6"};
 // All but tx_ports: the kernel adds a flag to device maps, so libbpf finds that the pinned one differs. It
 // is filled anew from the configuration anyway.
 constexpr const char* kPinned[] = {
-    "sessions4", "sessions6", "handshakes4", "handshakes6", "chances4",   "chances6",
-    "vms",       "settings",  "hosted4",     "hosted6",     "identities", "reasons",
-    "backends",  "drained",   "resets",      "stations",    "direct",     "translations"};
+    "sessions4", "sessions6", "handshakes4", "handshakes6",  "chances4",   "chances6",  "vms",
+    "settings",  "hosted4",   "hosted6",     "identities",   "reasons",    "backends",  "drained",
+    "resets",    "stations",  "direct",      "translations", "fragments4", "fragments6"};
 
 int quiet(enum libbpf_print_level level, const char* format, va_list arguments) {
     if (level == LIBBPF_DEBUG || !log::is_on(log::Level::debug)) return 0;
@@ -49,8 +50,8 @@ steer_config fresh_config(const dataplane::TableSizes& sizes) {
     steer_config config{};
     config.table[STEER_SESSIONS4] = geometry(sizes.sessions_v4);
     config.table[STEER_SESSIONS6] = geometry(sizes.sessions_v6 * 2);
-    for (const auto table :
-         {STEER_HANDSHAKES4, STEER_HANDSHAKES6, STEER_CHANCES4, STEER_CHANCES6}) {
+    for (const auto table : {STEER_HANDSHAKES4, STEER_HANDSHAKES6, STEER_CHANCES4, STEER_CHANCES6,
+                             STEER_FRAGMENTS4, STEER_FRAGMENTS6}) {
         const std::uint32_t entries =
             table < STEER_CHANCES4 ? sizes.handshakes : sizes.handshakes / 4;
         config.table[table] = geometry(steer_is_v6_table(table) ? entries : entries / 2);
@@ -175,7 +176,7 @@ Result<void> map_tables(const bpf_object* object, const steer_config& config,
 
 steer_timeouts in_ticks(const steer_timeouts& s, std::uint32_t hz) {
     return {s.established * hz, s.transitory * hz, s.udp * hz,       s.icmp * hz,
-            s.handshake * hz,   s.linger * hz,     s.tombstone * hz, 0};
+            s.handshake * hz,   s.linger * hz,     s.tombstone * hz, s.fragment * hz};
 }
 
 void fill_settings(plane_settings& set, const std::vector<dataplane::PortState>& ports) {

@@ -179,9 +179,19 @@ STEER_COLD int send_rst6(struct __sk_buff *skb, const struct steer_packet *p)
     return p ? write_rst(skb, p, true) : TC_ACT_SHOT;
 }
 
+STEER_INLINE int forward_skb(struct __sk_buff *skb, const struct vm_record *vm, uint32_t slot)
+{
+    if (steer_is_translated(vm, slot) &&
+        translate_skb(skb, steer_translation_of(NULL, vm->vm, slot), STEER_TOWARDS) != 0)
+        return TC_ACT_SHOT;
+    count_to(vm, slot);
+    return (int)bpf_redirect(vm->backend[slot & 1].ifindex, 0);
+}
+
 STEER_INLINE bool may_be_slow(uint32_t kind)
 {
-    return steer_kind_is_icmp_error(kind) || (kind >= STEER_ARP_REQUEST && kind <= STEER_HOUSEKEEPING);
+    return steer_kind_is_icmp_error(kind) || kind == STEER_FRAGMENT ||
+           (kind >= STEER_ARP_REQUEST && kind <= STEER_HOUSEKEEPING);
 }
 
 // Counted already by `uplink`; the decision for these kinds changes nothing, so asking twice is free. It may
@@ -202,10 +212,8 @@ int uplink_slow(struct __sk_buff *skb)
         return TC_ACT_OK;
     if (out.verdict.action == STEER_ANSWER)
         return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm) : answer_arp(skb, out.vm);
-    if (out.verdict.action == STEER_FORWARD) {
-        count_to(out.vm, out.verdict.slot);
-        return (int)bpf_redirect(out.vm->backend[out.verdict.slot & 1].ifindex, 0);
-    }
+    if (out.verdict.action == STEER_FORWARD)
+        return forward_skb(skb, out.vm, out.verdict.slot);
     if (out.verdict.action == STEER_PASS)
         return TC_ACT_OK;
     if (out.verdict.action == STEER_BOTH)

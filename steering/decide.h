@@ -18,7 +18,7 @@ struct steer_facts {
     uint8_t direction;              /* enum steer_direction */
     uint8_t sender;                 /* slot, from a backend */
     uint8_t session, session_owner; /* enum steer_record */
-    uint8_t handshake, handshake_owner;
+    uint8_t handshake, handshake_owner; /* of a later fragment: its first one's record */
     uint8_t chance, chance_owner;
     uint8_t refuses;          /* RST of who has no socket: without ACK, or for a segment without one */
     uint8_t doubted;          /* session: only a bare ACK or a crossed RST speaks for it */
@@ -102,20 +102,29 @@ STEER_INLINE struct steer_verdict steer_decide_icmp_error_in(const struct steer_
                : steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_ICMP_ERROR_DEFAULT);
 }
 
-// Packets without ports: nothing says whose session they belong to. Like every other unknown that is not
-// a beginning they go to the authority on old sessions.
+// A later fragment follows its first one. The pieces of a packet may overtake each other: what comes before the
+// first goes to both, because only who gets the first can make anything of it; the other one lets it expire
+// without a word (RFC 1122 section 3.3.2: no ICMP without the first).
+STEER_INLINE struct steer_verdict steer_decide_fragment_in(const struct steer_facts *f)
+{
+    if (f->handshake)
+        return steer_verdict(STEER_FORWARD, f->handshake_owner, STEER_KEEP, STEER_WHY_FRAGMENT);
+    return steer_verdict(steer_is_draining(f->steer) ? STEER_BOTH : STEER_FORWARD, steer_owner(f->steer),
+                         STEER_KEEP, STEER_WHY_FRAGMENT_EARLY);
+}
+
+// Packets whose session nothing names, and what no host could read.
 STEER_INLINE struct steer_verdict steer_decide_portless_in(const struct steer_facts *f)
 {
     uint32_t owner = steer_owner(f->steer);
-    uint32_t authority = steer_authority(f->steer);
     if (steer_kind_is_icmp_error(f->kind))
         return steer_decide_icmp_error_in(f);
     if (f->kind == STEER_FRAGMENT)
-        return steer_verdict(STEER_FORWARD, authority, STEER_KEEP, STEER_WHY_FRAGMENT_UNSUPPORTED);
-    if (f->kind == STEER_EXTENSION)
-        return steer_verdict(STEER_FORWARD, authority, STEER_KEEP, STEER_WHY_EXTENSION_UNSUPPORTED);
-    return steer_verdict(STEER_DROP, owner, STEER_KEEP,
-                         f->kind == STEER_TRUNCATED ? STEER_WHY_TRUNCATED : STEER_WHY_BAD_HEADER);
+        return steer_decide_fragment_in(f);
+    uint32_t why = f->kind == STEER_TRUNCATED   ? STEER_WHY_TRUNCATED
+                   : f->kind == STEER_EXTENSION ? STEER_WHY_EXTENSION_CHAIN
+                                                : STEER_WHY_BAD_HEADER;
+    return steer_verdict(STEER_DROP, owner, STEER_KEEP, why);
 }
 
 STEER_INLINE struct steer_verdict steer_decide_syn_in(const struct steer_facts *f)
@@ -197,14 +206,17 @@ STEER_INLINE struct steer_verdict steer_decide_portless_out(const struct steer_f
     if (f->kind == STEER_ICMP_ERROR && named < STEER_SLOTS)
         return named == f->sender ? steer_allowed(f, STEER_KEEP, STEER_WHY_ICMP_ERROR)
                                   : steer_fenced(STEER_WHY_FENCED);
-    uint32_t why = f->kind == STEER_FRAGMENT           ? STEER_WHY_FRAGMENT_UNSUPPORTED
+    uint32_t why = f->kind == STEER_FRAGMENT           ? STEER_WHY_FRAGMENT_EARLY
                    : f->kind == STEER_ICMP_FOREIGN     ? STEER_WHY_ICMP_ERROR_FOREIGN
                    : steer_kind_is_icmp_error(f->kind) ? STEER_WHY_ICMP_ERROR_DEFAULT
-                   : f->kind == STEER_EXTENSION        ? STEER_WHY_EXTENSION_UNSUPPORTED
+                   : f->kind == STEER_EXTENSION        ? STEER_WHY_EXTENSION_CHAIN
                    : f->kind == STEER_VLAN             ? STEER_WHY_VLAN_UNSUPPORTED
                    : f->kind == STEER_TRUNCATED        ? STEER_WHY_TRUNCATED
                                                        : STEER_WHY_BAD_HEADER;
-    if (f->kind == STEER_TRUNCATED || f->kind == STEER_BAD || f->sender != steer_authority(f->steer))
+    if (f->kind == STEER_FRAGMENT && f->handshake) /* the record is the sender's own */
+        return steer_allowed(f, STEER_KEEP, STEER_WHY_FRAGMENT);
+    if (f->kind == STEER_TRUNCATED || f->kind == STEER_BAD || f->kind == STEER_EXTENSION ||
+        f->sender != steer_authority(f->steer))
         return steer_fenced(why);
     return steer_allowed(f, STEER_KEEP, why);
 }

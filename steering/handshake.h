@@ -24,14 +24,14 @@ STEER_INLINE uint32_t steer_set_of(const struct steer_config *config, enum steer
     return (uint32_t)hash & config->table[table].home_mask & ~(uint32_t)(STEER_SET_LINES - 1);
 }
 
-// Frees the record and takes it off its VM's count. False: changed meanwhile.
-STEER_INLINE bool steer_handshake_free(struct steer_plane *plane, struct steer_slot *slot, uint32_t meta,
-                                       uint32_t new_life)
+// Frees the record and takes it off its VM's count, if it is counted. False: changed meanwhile.
+STEER_INLINE bool steer_handshake_free(struct steer_plane *plane, enum steer_table table,
+                                       struct steer_slot *slot, uint32_t meta, uint32_t new_life)
 {
     struct vm_record *vm = steer_vm(plane, steer_key_vm(STEER_PEEK(slot->address_id)));
     if (steer_cas32(&slot->meta, meta, steer_meta_next_generation(meta) | new_life) != meta)
         return false;
-    if (vm)
+    if (vm && steer_is_counted_newcomer(table))
         steer_handshake_down(plane, vm, steer_meta_owner(meta));
     return true;
 }
@@ -55,7 +55,7 @@ STEER_COLD uint32_t steer_handshake_find(struct steer_plane *plane, enum steer_t
         if (!slot)
             continue;
         if (steer_tick(plane) - STEER_PEEK(slot->last_tick) >= timeout) {
-            steer_handshake_free(plane, slot, meta, STEER_EMPTY);
+            steer_handshake_free(plane, table, slot, meta, STEER_EMPTY);
             return STEER_NOWHERE;
         }
         found->meta = meta;
@@ -79,7 +79,7 @@ STEER_COLD uint32_t steer_handshake_forget(struct steer_plane *plane, enum steer
     struct steer_slot *slot = line ? steer_line_find(line, key, steer_is_v6_table(table), &meta) : NULL;
     if (!slot || steer_meta_generation(meta ^ expected))
         return 0;
-    return steer_handshake_free(plane, slot, meta, STEER_EMPTY) ? 1 : 0;
+    return steer_handshake_free(plane, table, slot, meta, STEER_EMPTY) ? 1 : 0;
 }
 
 // The VM has sent its SYN-ACK: remember the number that proves that the peer has seen it, and which SYN the
@@ -159,7 +159,7 @@ STEER_INLINE struct steer_slot *steer_handshake_claim(struct steer_plane *plane,
     uint32_t meta = steer_load32(&slot->meta);
     claim->busy = steer_meta_next_generation(meta) | STEER_BUSY;
     if (steer_meta_life(meta) == STEER_LIVE)
-        return steer_handshake_free(plane, slot, meta, STEER_BUSY) ? slot : NULL;
+        return steer_handshake_free(plane, table, slot, meta, STEER_BUSY) ? slot : NULL;
     if (steer_meta_life(meta) != STEER_EMPTY || steer_cas32(&slot->meta, meta, claim->busy) != meta)
         return NULL;
     return slot;

@@ -1,6 +1,6 @@
 // One frame -> what steering needs to know of it. Every byte is read behind a bound check against
 // `data_end`, with the shape the BPF verifier accepts. Parsing decides nothing about ownership: it names
-// the kind of packet, and the reason when a header is short, broken or not supported yet.
+// the kind of packet, and the reason when a header is short or broken.
 #ifndef GODWIT_STEERING_PARSE_H
 #define GODWIT_STEERING_PARSE_H
 
@@ -29,13 +29,15 @@ enum steer_kind {
     STEER_ICMP_ERROR,   /* the session it is about was read */
     STEER_ICMP_OPAQUE,  /* what it is about cannot be read: cut short, a later fragment, a redirect of ND */
     STEER_ICMP_FOREIGN, /* about a packet that its addressee has not sent */
-    STEER_FRAGMENT,
-    STEER_EXTENSION, /* IPv6 extension headers, AH */
+    STEER_FRAGMENT,     /* not the first: no ports. The first one is of the kind that its headers say */
+    STEER_EXTENSION,    /* a chain of extension headers that is longer than anybody's */
     STEER_VLAN,
     STEER_TRUNCATED, /* shorter than its own headers say */
     STEER_BAD,       /* contradicts itself */
     STEER_KINDS
 };
+
+enum steer_fragment { STEER_WHOLE, STEER_FIRST_FRAGMENT, STEER_LATER_FRAGMENT };
 
 // Addresses are in network order as they lie; an IPv4 address is word 0, the others are 0.
 struct steer_packet {
@@ -45,18 +47,43 @@ struct steer_packet {
     uint8_t tcp_flags;
     uint16_t source_port; /* host order; echo: identifier, see steer_key_of */
     uint16_t destination_port;
-    uint32_t seq;
-    uint32_t ack;
-    uint32_t length; /* TCP payload bytes plus one for SYN and one for FIN: sequence space used */
+    union {
+        struct {
+            uint32_t seq, ack;
+            uint32_t length; /* TCP payload bytes plus one for SYN and one for FIN: sequence space used */
+            uint32_t fragment_id; /* IPv4: identification and protocol, IPv6: identification */
+        };
+        // ICMP error: where the packet it is about was going. Who sent that one is `destination`, and protocol
+        // and ports are those of its answer, so that they make the session's key; echo: only the asker's port.
+        uint32_t embedded[4];
+    };
     uint32_t source[4];
     uint32_t destination[4];
     uint8_t source_mac[6];
     uint8_t destination_mac[6];
-    uint32_t from_backend; /* direction, set by steer.h */
-    // ICMP error: where the packet it is about was going. Who sent that one is `destination`, and protocol
-    // and ports are those of its answer, so that they make the session's key; echo: only the asker's port.
-    uint32_t embedded[4];
+    uint8_t from_backend; /* direction, set by steer.h */
+    uint8_t fragment;     /* enum steer_fragment */
 };
+
+#if defined(__bpf__)
+// The verifier forgets what it knows of `p`, of a number. Else it would follow everything behind the parser once
+// for every way through it.
+__attribute__((noinline)) uint32_t steer_settle(struct steer_packet *p)
+{
+    if (!p)
+        return 0;
+    __asm__ volatile("" ::: "memory");
+    return 1;
+}
+__attribute__((noinline)) uint32_t steer_unknown(uint32_t value)
+{
+    STEER_OPAQUE(value);
+    return value;
+}
+#else
+STEER_INLINE uint32_t steer_settle(struct steer_packet *p) { return p != NULL; }
+STEER_INLINE uint32_t steer_unknown(uint32_t value) { return value; }
+#endif
 
 STEER_INLINE uint8_t steer_tcp_kind(uint8_t flags)
 {
@@ -109,6 +136,111 @@ STEER_INLINE void steer_copy_v6(uint32_t *out, const uint8_t *in)
     out[1] = wire_load32_be(in + 4);
     out[2] = wire_load32_be(in + 8);
     out[3] = wire_load32_be(in + 12);
+}
+
+// ---- fragments and extension headers --------------------------------------------------------------------
+
+enum { STEER_CHAIN_MAX = 8, STEER_CHAIN_BYTES_MAX = 2048 };
+#define STEER_NO_HEADER 0xffffffffu
+
+// RFC 791 section 3.2, RFC 8200 section 4.5: all but the last are whole words, and no packet is made of them
+// that is longer than one can be.
+STEER_INLINE bool steer_is_bad_fragment(uint32_t offset_words, bool more, uint32_t bytes)
+{
+    return (more && (bytes == 0 || bytes % 8)) || offset_words * 8 + bytes > 0xffff;
+}
+
+// STEER_KINDS: it is the first one, what follows is parsed as ever.
+STEER_APART uint32_t steer_parse_fragment_v4(struct steer_packet *p, uint32_t place, uint32_t id,
+                                             uint32_t bytes)
+{
+    uint32_t offset_words = place & WIRE_IPV4_OFFSET;
+    if (steer_is_bad_fragment(offset_words, (place & WIRE_IPV4_MORE) != 0, bytes))
+        return STEER_BAD;
+    p->fragment_id = (uint32_t)p->protocol << 16 | id;
+    p->fragment = offset_words ? STEER_LATER_FRAGMENT : STEER_FIRST_FRAGMENT;
+    if (offset_words == 0)
+        return STEER_KINDS;
+    switch (p->protocol) {
+    case WIRE_PROTOCOL_TCP: /* it would write over the flags, RFC 1858 section 4.2.1 */
+        return offset_words == 1 ? STEER_BAD : STEER_FRAGMENT;
+    case WIRE_PROTOCOL_UDP:
+    case WIRE_PROTOCOL_ICMP:
+    case WIRE_PROTOCOL_IGMP:
+    case WIRE_PROTOCOL_AH:
+        return STEER_FRAGMENT;
+    }
+    return STEER_OTHER; /* the addresses and the protocol are the key anyway */
+}
+
+// The fragment header at `h`, with `bytes` behind it. STEER_KINDS: go on with what follows.
+STEER_INLINE uint32_t steer_parse_fragment_v6(struct steer_packet *p, const uint8_t *h, uint32_t bytes,
+                                              bool embedded)
+{
+    uint32_t place = wire_load16(h + 2);
+    bool more = (place & 1) != 0;
+    if (p->fragment || (!embedded && steer_is_bad_fragment(place >> 3, more, bytes)))
+        return STEER_BAD;
+    if (!more && place >> 3 == 0)
+        return STEER_KINDS; /* atomic, RFC 6946 */
+    p->fragment_id = wire_load32(h + 4);
+    p->fragment = place >> 3 ? STEER_LATER_FRAGMENT : STEER_FIRST_FRAGMENT;
+    return place >> 3 ? STEER_FRAGMENT : STEER_KINDS;
+}
+
+STEER_INLINE bool steer_is_extension(const struct steer_packet *p)
+{
+    switch (p->protocol) {
+    case WIRE_PROTOCOL_HOP_BY_HOP:
+    case WIRE_PROTOCOL_ROUTING:
+    case WIRE_PROTOCOL_DESTINATION:
+    case WIRE_PROTOCOL_FRAGMENT:
+        return p->family == 6;
+    case WIRE_PROTOCOL_AH:
+        return true;
+    }
+    return false;
+}
+
+// Where the header behind the extension headers begins, counted from `l4`; p->protocol is its. Or
+// STEER_NO_HEADER, with the reason in p->kind. `embedded`: of a packet that is not here as a whole.
+STEER_APART uint32_t steer_walk_extensions(struct steer_packet *p, const uint8_t *l4, const uint8_t *data_end,
+                                           uint32_t l4_bytes, bool embedded)
+{
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < STEER_CHAIN_MAX && at < STEER_CHAIN_BYTES_MAX; ++i) {
+        uint32_t kind = STEER_KINDS, bytes = WIRE_EXTENSION_BYTES;
+        if (!steer_is_extension(p))
+            return at;
+        const uint8_t *h = l4 + at;
+        if (h + WIRE_EXTENSION_BYTES > data_end || at + WIRE_EXTENSION_BYTES > l4_bytes) {
+            p->kind = STEER_TRUNCATED;
+            return STEER_NO_HEADER;
+        }
+        if (p->protocol == WIRE_PROTOCOL_FRAGMENT)
+            kind = steer_parse_fragment_v6(p, h, l4_bytes - at - WIRE_EXTENSION_BYTES, embedded);
+        else if (p->protocol == WIRE_PROTOCOL_AH)
+            bytes = ((uint32_t)h[1] + 2) * 4;
+        else
+            bytes = ((uint32_t)h[1] + 1) * 8;
+        // RFC 8200 section 4.1: hop-by-hop is the first or none.
+        if ((p->protocol == WIRE_PROTOCOL_HOP_BY_HOP && i > 0) ||
+            (p->protocol == WIRE_PROTOCOL_ROUTING && h[2] == WIRE_ROUTING_TYPE_SOURCE && h[3] != 0))
+            kind = STEER_BAD;
+        if (kind != STEER_KINDS) {
+            p->kind = (uint8_t)kind;
+            return STEER_NO_HEADER;
+        }
+        p->protocol = h[0];
+        steer_settle(p);
+        at = steer_unknown(at + bytes);
+        if (at > l4_bytes) {
+            p->kind = STEER_TRUNCATED;
+            return STEER_NO_HEADER;
+        }
+    }
+    p->kind = STEER_EXTENSION;
+    return STEER_NO_HEADER;
 }
 
 // ---- what an ICMP error is about ----------------------------------------------------------------------
@@ -165,8 +297,13 @@ STEER_INLINE uint8_t steer_parse_embedded_v6(struct steer_packet *p, const uint8
     if ((sender[0] ^ p->destination[0]) | (sender[1] ^ p->destination[1]) | (sender[2] ^ p->destination[2]) |
         (sender[3] ^ p->destination[3]))
         return STEER_ICMP_FOREIGN;
+    p->protocol = ip[6];
+    uint32_t at = steer_walk_extensions(p, ip + WIRE_IPV6_BYTES, data_end, bytes - WIRE_IPV6_BYTES, true);
+    p->fragment = STEER_WHOLE; /* the error itself is */
     steer_copy_v6(p->embedded, ip + 24);
-    return steer_parse_embedded_l4(p, ip + WIRE_IPV6_BYTES, data_end, ip[6]);
+    if (at >= STEER_CHAIN_BYTES_MAX)
+        return STEER_ICMP_OPAQUE;
+    return steer_parse_embedded_l4(p, ip + WIRE_IPV6_BYTES + at, data_end, p->protocol);
 }
 
 STEER_APART uint32_t steer_parse_embedded(struct steer_packet *p, const uint8_t *ip, const uint8_t *data_end,
@@ -250,10 +387,21 @@ STEER_INLINE uint8_t steer_parse_ipv4(struct steer_packet *p, const uint8_t *ip,
     p->destination[0] = wire_load32_be(ip + 16);
     if (total_bytes > ip_bytes)
         return STEER_TRUNCATED;
-    if (wire_load16(ip + 6) & 0x3fff) /* more fragments, or an offset */
-        return STEER_FRAGMENT;
     const uint8_t *l4 = ip + header_bytes;
     uint32_t l4_bytes = total_bytes - header_bytes;
+    uint32_t place = wire_load16(ip + 6) & (WIRE_IPV4_MORE | WIRE_IPV4_OFFSET);
+    if (place) {
+        uint32_t kind = steer_parse_fragment_v4(p, place, wire_load16(ip + 4), l4_bytes);
+        if (kind != STEER_KINDS)
+            return (uint8_t)kind;
+    }
+    if (p->protocol == WIRE_PROTOCOL_AH) {
+        uint32_t at = steer_walk_extensions(p, l4, data_end, l4_bytes, false);
+        if (at >= STEER_CHAIN_BYTES_MAX)
+            return p->kind;
+        l4 += at;
+        l4_bytes -= at;
+    }
     switch (p->protocol) {
     case WIRE_PROTOCOL_TCP:
         return steer_parse_tcp(p, l4, data_end, l4_bytes);
@@ -263,8 +411,6 @@ STEER_INLINE uint8_t steer_parse_ipv4(struct steer_packet *p, const uint8_t *ip,
         return steer_parse_icmp(p, l4, data_end, l4_bytes);
     case WIRE_PROTOCOL_IGMP:
         return STEER_HOUSEKEEPING;
-    case WIRE_PROTOCOL_AH:
-        return STEER_EXTENSION;
     }
     return STEER_OTHER;
 }
@@ -284,6 +430,13 @@ STEER_INLINE uint8_t steer_parse_ipv6(struct steer_packet *p, const uint8_t *ip,
     steer_copy_v6(p->destination, ip + 24);
     if (l4_bytes + WIRE_IPV6_BYTES > ip_bytes)
         return STEER_TRUNCATED;
+    if (p->protocol != WIRE_PROTOCOL_TCP && p->protocol != WIRE_PROTOCOL_UDP) {
+        uint32_t at = steer_walk_extensions(p, l4, data_end, l4_bytes, false);
+        if (at >= STEER_CHAIN_BYTES_MAX)
+            return p->kind;
+        l4 += at;
+        l4_bytes -= at;
+    }
     switch (p->protocol) {
     case WIRE_PROTOCOL_TCP:
         return steer_parse_tcp(p, l4, data_end, l4_bytes);
@@ -291,18 +444,6 @@ STEER_INLINE uint8_t steer_parse_ipv6(struct steer_packet *p, const uint8_t *ip,
         return steer_parse_udp(p, l4, data_end, l4_bytes);
     case WIRE_PROTOCOL_ICMPV6:
         return steer_parse_icmpv6(p, l4, data_end, l4_bytes);
-    case WIRE_PROTOCOL_FRAGMENT:
-        return STEER_FRAGMENT;
-    case WIRE_PROTOCOL_HOP_BY_HOP:
-        // An MLD report carries the router alert option (RFC 2710 section 3): hop-by-hop, then ICMPv6.
-        if (l4 + 1 <= data_end && l4[0] == WIRE_PROTOCOL_ICMPV6 && ip[24] == 0xff)
-            return STEER_HOUSEKEEPING;
-        return STEER_EXTENSION;
-    case WIRE_PROTOCOL_ROUTING:
-    case WIRE_PROTOCOL_AH:
-    case WIRE_PROTOCOL_DESTINATION:
-    case WIRE_PROTOCOL_MOBILITY:
-        return STEER_EXTENSION;
     }
     return STEER_OTHER;
 }
@@ -328,20 +469,6 @@ STEER_INLINE uint8_t steer_parse_arp(struct steer_packet *p, const uint8_t *arp,
     }
     return STEER_BAD;
 }
-
-#if defined(__bpf__)
-// The verifier forgets what it knows of `p`. Else it would follow everything behind the parser once for every
-// way through it.
-__attribute__((noinline)) uint32_t steer_settle(struct steer_packet *p)
-{
-    if (!p)
-        return 0;
-    __asm__ volatile("" ::: "memory");
-    return 1;
-}
-#else
-STEER_INLINE uint32_t steer_settle(struct steer_packet *p) { return p != NULL; }
-#endif
 
 STEER_INLINE void steer_parse_frame(struct steer_packet *p, const uint8_t *data, const uint8_t *data_end,
                                     uint32_t frame_bytes)
@@ -381,7 +508,7 @@ STEER_INLINE void steer_parse(struct steer_packet *p, const uint8_t *data, const
                               uint32_t frame_bytes)
 {
     steer_parse_frame(p, data, data_end, frame_bytes);
-    if (p->kind > STEER_UDP)
+    if (p->kind > STEER_UDP || p->fragment)
         steer_settle(p);
 }
 

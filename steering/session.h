@@ -219,11 +219,12 @@ STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table t
     uint64_t word = steer_load64(&vm->steer);
     bool is_session = steer_is_session_table(table);
     uint32_t timeout = is_session ? steer_session_timeout(vm, word, meta, STEER_PEEK(slot->protocol))
-                                  : vm->timeouts.handshake;
+                       : steer_is_counted_newcomer(table) ? vm->timeouts.handshake
+                                                          : vm->timeouts.fragment;
     // A slot touched after `tick` was read looks younger than zero: signed.
     if ((int32_t)(tick - steer_load32(&slot->last_tick)) >= (int32_t)timeout) {
         bool removed = is_session ? steer_session_remove(plane, vm, table, slot, meta)
-                                  : steer_handshake_free(plane, slot, meta, STEER_EMPTY);
+                                  : steer_handshake_free(plane, table, slot, meta, STEER_EMPTY);
         swept->removed += removed ? 1 : 0;
         return;
     }

@@ -7,6 +7,7 @@
 #define GODWIT_STEERING_STEER_H
 
 #include "steering/decide.h"
+#include "steering/fragment.h"
 #include "steering/parse.h"
 #include "steering/session.h"
 #include "steering/slot.h"
@@ -171,7 +172,36 @@ STEER_COLD uint32_t steer_look_for_embedded(struct steer_plane *plane, struct st
     return 0;
 }
 
+// A later fragment: where its first one went.
+STEER_COLD uint32_t steer_look_for_fragment(struct steer_plane *plane, struct steer_case *c,
+                                            const struct steer_packet *p, uint32_t address_id)
+{
+    if (!plane || !c || !p)
+        return 0;
+    struct vm_record *vm = steer_vm(plane, steer_key_vm(address_id));
+    if (!vm)
+        return 0;
+    steer_key_of(&c->key, p, address_id);
+    steer_fragment_key(&c->key, p->fragment_id, p->from_backend != 0, c->facts.sender);
+    steer_handshake_find(plane, steer_table_of(STEER_FRAGMENTS4, c->wide), &c->key, vm->timeouts.fragment,
+                         &c->handshake);
+    c->facts.handshake = c->handshake.meta ? STEER_PRESENT : STEER_ABSENT;
+    c->facts.handshake_owner = (uint8_t)steer_meta_owner(c->handshake.meta);
+    return 0;
+}
+
 // ---- remember -----------------------------------------------------------------------------------------
+
+// The last that is done with the case: it takes the key over.
+STEER_COLD uint32_t steer_remember_fragment(struct steer_plane *plane, struct steer_case *c,
+                                            const struct steer_packet *p, uint32_t slot)
+{
+    if (!plane || !c || !p)
+        return 0;
+    struct steer_fresh fresh = {(slot & 1u) << STEER_META_OWNER_SHIFT, c->tick, 0, 0, 0, 0, 0};
+    steer_fragment_key(&c->key, p->fragment_id, p->from_backend != 0, c->facts.sender);
+    return steer_fragment_keep(plane, steer_table_of(STEER_FRAGMENTS4, c->wide), &c->key, &fresh);
+}
 
 STEER_INLINE void steer_forget(struct steer_plane *plane, struct steer_case *c)
 {
@@ -329,6 +359,8 @@ STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struc
         }
     } else if (p->kind == STEER_ICMP_ERROR)
         steer_look_for_embedded(plane, c, p, address_id);
+    else if (p->kind == STEER_FRAGMENT)
+        steer_look_for_fragment(plane, c, p, address_id);
     if (p->from_backend && c->temporary && steer_is_own(plane, &c->facts, &c->key, p, vm))
         return steer_verdict(STEER_PASS, c->facts.sender, STEER_KEEP, STEER_WHY_TEMPORARY);
     struct steer_verdict v = steer_decide(&c->facts);
@@ -338,6 +370,8 @@ STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struc
         v = changed;
     } else if (session && v.why == STEER_WHY_SESSION)
         steer_session_track(plane, table, &c->key, session, c->session_meta, p, c->tick);
+    if (p->fragment == STEER_FIRST_FRAGMENT && steer_kind_has_session(p->kind) && v.action != STEER_DROP)
+        steer_remember_fragment(plane, c, p, v.slot);
     steer_measure_gap(vm, c, p, &v);
     if (v.action == STEER_FORWARD && !steer_slot_present(c->facts.steer, v.slot))
         v = steer_verdict(STEER_DROP, v.slot, STEER_KEEP, STEER_WHY_NO_BACKEND);
@@ -455,13 +489,16 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
     return out;
 }
 
-// The peer, if it is behind this switch too, knows the sender by its hosted address.
+// The peer, if it is behind this switch too, knows the sender by its hosted address; so does an ICMP error.
 STEER_INLINE void steer_take_hosted_source(struct steer_packet *p, const struct steer_translation *source)
 {
-    if (p->family == 4)
-        p->source[0] = source->hosted4_be;
-    else
+    uint32_t *about = p->kind == STEER_ICMP_ERROR ? p->embedded : p->source;
+    if (p->family == 4) {
+        p->source[0] = about[0] = source->hosted4_be;
+    } else {
         __builtin_memcpy(p->source, source->hosted6_be, 16);
+        __builtin_memcpy(about, source->hosted6_be, 16);
+    }
 }
 
 // Both halves: what a managed VM may send, and then, if it is for a hosted address, who gets it.

@@ -164,9 +164,9 @@ struct steer_timeouts {
     uint32_t handshake;
     uint32_t linger;    /* after the end, for late retransmissions */
     uint32_t tombstone; /* the same for the source's sessions while it is hosted or drains, see session.h */
-    uint32_t reserved;
+    uint32_t fragment;  /* how long a first fragment says where the others go, see fragment.h */
 };
-#define STEER_TIMEOUTS_DEFAULT_S {7440, 240, 300, 60, 30, 3, 900, 0}
+#define STEER_TIMEOUTS_DEFAULT_S {7440, 240, 300, 60, 30, 3, 900, 30}
 
 // One managed VM. The first line is written by user space alone (and rarely), the second by packets
 // that open or close something: an established packet only reads the first.
@@ -215,11 +215,13 @@ enum steer_table {
     STEER_HANDSHAKES6,
     STEER_CHANCES4, /* second chances */
     STEER_CHANCES6,
+    STEER_FRAGMENTS4, /* whom first fragments belong to */
+    STEER_FRAGMENTS6,
     STEER_TABLES
 };
 
 // Lines of a table: `home_mask + 1` home lines (a power of two), then `overflow_mask + 1` overflow
-// lines (a power of two, an eighth of home). Handshake and chance tables have no overflow: mask 0.
+// lines (a power of two, an eighth of home). The other tables have no overflow: mask 0.
 struct steer_geometry {
     uint32_t home_mask;
     uint32_t overflow_mask;
@@ -231,6 +233,12 @@ struct steer_config {
 STEER_INLINE uint32_t steer_is_session_table(enum steer_table table)
 {
     return table == STEER_SESSIONS4 || table == STEER_SESSIONS6;
+}
+// Their records are open newcomers, and drained means that none is left. A fragment belongs to something that
+// is counted itself.
+STEER_INLINE uint32_t steer_is_counted_newcomer(enum steer_table table)
+{
+    return table >= STEER_HANDSHAKES4 && table <= STEER_CHANCES6;
 }
 STEER_INLINE uint32_t steer_is_v6_table(enum steer_table table) { return (uint32_t)table & 1u; }
 STEER_INLINE uint32_t steer_lines(enum steer_table table, struct steer_geometry geometry)
@@ -263,45 +271,48 @@ enum steer_memory {
 
 // Every verdict has one reason: the counter, the metric label and the word in `godwit flows`.
 // Append only: numbers are stored in pinned maps that outlive a program.
-#define STEER_REASONS(X)                                                                            \
-    X(NOT_MANAGED, "not-managed")                 /* no hosted address, no known sender */          \
-    X(SESSION, "session")                         /* the entry's owner */                           \
-    X(HANDSHAKE, "handshake")                     /* who was given the first packet */              \
-    X(SECOND_CHANCE, "second-chance")             /* previous refused, default owner is tried */    \
-    X(NEW_OWNER, "new-owner")                     /* newcomer, default owner */                     \
-    X(PREVIOUS, "previous")                       /* unknown old traffic, its authority */          \
-    X(OPENED, "opened")                           /* the VM opened or confirmed a session */        \
-    X(REOPENED, "reopened")                       /* SYN on a closed entry */                       \
-    X(PROVEN, "proven")                           /* ACK that knows the SYN-ACK's number */         \
-    X(RST_WITHHELD, "rst-withheld")               /* previous refused while draining */             \
-    X(FENCED, "fenced")                           /* not the sender's to send */                    \
-    X(FENCED_ANNOUNCE, "fenced-announce")         /* ARP/ND announcement by a non-owner */          \
-    X(FENCED_REPLY, "fenced-reply")               /* ARP/ND reply while the switch answers */       \
-    X(FENCED_HOUSEKEEPING, "fenced-housekeeping") /* DHCP, MLD, RS of a non-owner */                \
-    X(SPOOFED_SOURCE, "spoofed-source")           /* another VM's hosted address as source */       \
-    X(UNTRACKED, "untracked")                     /* table full, forwarded without entry */         \
-    X(CONTENDED, "contended")                     /* bucket busy, forwarded; next packet retries */ \
-    X(ARP_ANSWERED, "arp-answered")                                                                 \
-    X(ND_ANSWERED, "nd-answered")                                                                   \
-    X(NEIGHBOUR, "neighbour")               /* ARP/ND that follows the owner */                     \
-    X(NEIGHBOUR_BOTH, "neighbour-both")     /* replies both backends need */                        \
-    X(ADDRESS_CONFLICT, "address-conflict") /* somebody else announces a hosted address */          \
-    X(HOUSEKEEPING, "housekeeping")         /* DHCP, MLD, RS of the owner */                        \
-    X(FRAGMENT_UNSUPPORTED, "fragment-unsupported")                                                 \
-    X(EXTENSION_UNSUPPORTED, "extension-unsupported")                                               \
-    X(VLAN_UNSUPPORTED, "vlan-unsupported")                                                         \
-    X(ICMP_ERROR_DEFAULT, "icmp-error-default")                                                     \
-    X(ICMP_ERROR_BOTH, "icmp-error-both")                                                           \
-    X(TRUNCATED, "truncated")                                                                       \
-    X(BAD_HEADER, "bad-header")                                                                     \
-    X(NO_BACKEND, "no-backend")         /* the slot it belongs to is not there */                   \
-    X(PLANE, "plane")                   /* the plane could not carry it out */                      \
-    X(RESET_TOLD, "reset-told")         /* the peer of a reset session gets its RST */              \
-    X(COPY_REFUSED, "copy-refused")     /* a clone spoke on a copied socket and gets its RST */     \
-    X(TEMPORARY, "temporary")           /* to or from a temporary address itself, as it is */       \
+#define STEER_REASONS(X)                                                                                 \
+    X(NOT_MANAGED, "not-managed")                 /* no hosted address, no known sender */               \
+    X(SESSION, "session")                         /* the entry's owner */                                \
+    X(HANDSHAKE, "handshake")                     /* who was given the first packet */                   \
+    X(SECOND_CHANCE, "second-chance")             /* previous refused, default owner is tried */         \
+    X(NEW_OWNER, "new-owner")                     /* newcomer, default owner */                          \
+    X(PREVIOUS, "previous")                       /* unknown old traffic, its authority */               \
+    X(OPENED, "opened")                           /* the VM opened or confirmed a session */             \
+    X(REOPENED, "reopened")                       /* SYN on a closed entry */                            \
+    X(PROVEN, "proven")                           /* ACK that knows the SYN-ACK's number */              \
+    X(RST_WITHHELD, "rst-withheld")               /* previous refused while draining */                  \
+    X(FENCED, "fenced")                           /* not the sender's to send */                         \
+    X(FENCED_ANNOUNCE, "fenced-announce")         /* ARP/ND announcement by a non-owner */               \
+    X(FENCED_REPLY, "fenced-reply")               /* ARP/ND reply while the switch answers */            \
+    X(FENCED_HOUSEKEEPING, "fenced-housekeeping") /* DHCP, MLD, RS of a non-owner */                     \
+    X(SPOOFED_SOURCE, "spoofed-source")           /* another VM's hosted address as source */            \
+    X(UNTRACKED, "untracked")                     /* table full, forwarded without entry */              \
+    X(CONTENDED, "contended")                     /* bucket busy, forwarded; next packet retries */      \
+    X(ARP_ANSWERED, "arp-answered")                                                                      \
+    X(ND_ANSWERED, "nd-answered")                                                                        \
+    X(NEIGHBOUR, "neighbour")               /* ARP/ND that follows the owner */                          \
+    X(NEIGHBOUR_BOTH, "neighbour-both")     /* replies both backends need */                             \
+    X(ADDRESS_CONFLICT, "address-conflict") /* somebody else announces a hosted address */               \
+    X(HOUSEKEEPING, "housekeeping")         /* DHCP, MLD, RS of the owner */                             \
+    X(FRAGMENT_UNSUPPORTED, "fragment-unsupported")                                                      \
+    X(EXTENSION_UNSUPPORTED, "extension-unsupported")                                                    \
+    X(VLAN_UNSUPPORTED, "vlan-unsupported")                                                              \
+    X(ICMP_ERROR_DEFAULT, "icmp-error-default")                                                          \
+    X(ICMP_ERROR_BOTH, "icmp-error-both")                                                                \
+    X(TRUNCATED, "truncated")                                                                            \
+    X(BAD_HEADER, "bad-header")                                                                          \
+    X(NO_BACKEND, "no-backend")         /* the slot it belongs to is not there */                        \
+    X(PLANE, "plane")                   /* the plane could not carry it out */                           \
+    X(RESET_TOLD, "reset-told")         /* the peer of a reset session gets its RST */                   \
+    X(COPY_REFUSED, "copy-refused")     /* a clone spoke on a copied socket and gets its RST */          \
+    X(TEMPORARY, "temporary")           /* to or from a temporary address itself, as it is */            \
     X(UNTRANSLATABLE, "untranslatable") /* no address of it can be rewritten: AH, header out of reach */ \
-    X(ICMP_ERROR, "icmp-error")                 /* about a session, follows its owner */            \
-    X(ICMP_ERROR_FOREIGN, "icmp-error-foreign") /* about a packet its addressee has not sent */
+    X(ICMP_ERROR, "icmp-error")         /* about a session, follows its owner */                         \
+    X(ICMP_ERROR_FOREIGN, "icmp-error-foreign") /* about a packet its addressee has not sent */          \
+    X(FRAGMENT, "fragment")                     /* goes where its first one went */                      \
+    X(FRAGMENT_EARLY, "fragment-early")         /* its first one has not been seen */                    \
+    X(EXTENSION_CHAIN, "extension-chain")       /* more extension headers than anybody sends */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,

@@ -15,7 +15,10 @@ enum {
     WIRE_UDP_BYTES = 8,
     WIRE_ICMP_BYTES = 8,
     WIRE_EMBEDDED_L4_BYTES = 8, /* of the packet an ICMP error is about, RFC 792 */
-    WIRE_ND_BYTES = 24,         /* NS and NA without options */
+    WIRE_EXTENSION_BYTES = 8,   /* the shortest IPv6 extension header, and the fragment header */
+    WIRE_IPV4_MORE = 0x2000,    /* flags and offset field: more fragments follow */
+    WIRE_IPV4_OFFSET = 0x1fff,
+    WIRE_ND_BYTES = 24, /* NS and NA without options */
 
     WIRE_ETHERTYPE_IPV4 = 0x0800,
     WIRE_ETHERTYPE_ARP = 0x0806,
@@ -37,6 +40,8 @@ enum {
     WIRE_PROTOCOL_DESTINATION = 60,
     WIRE_PROTOCOL_MOBILITY = 135,
     WIRE_PROTOCOL_UDPLITE = 136,
+
+    WIRE_ROUTING_TYPE_SOURCE = 0, /* RFC 5095: not to be honoured */
 
     WIRE_TCP_FIN = 0x01,
     WIRE_TCP_SYN = 0x02,

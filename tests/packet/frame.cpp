@@ -322,6 +322,53 @@ Bytes fragment_of(const Bytes& frame, std::uint16_t offset_words) {
     return copy;
 }
 
+std::vector<Bytes> pieces_of(const Bytes& frame, std::uint32_t identification, std::size_t bytes) {
+    const bool v4 = frame.at(12) == 0x08;
+    const std::size_t header = v4 ? 14 + (frame.at(14) & 15u) * 4u : 54;
+    std::vector<Bytes> pieces;
+    for (std::size_t at = header; at < frame.size(); at += bytes) {
+        const std::size_t end = std::min(at + bytes, frame.size());
+        const std::size_t offset = at - header;
+        const bool more = end < frame.size();
+        Bytes piece(frame.begin(), frame.begin() + static_cast<std::ptrdiff_t>(header));
+        if (v4) {
+            set16(piece, 16, static_cast<unsigned>(header - 14 + end - at));
+            set16(piece, 18, identification & 0xffff);
+            piece =
+                fragment_of(piece, static_cast<std::uint16_t>(offset / 8 | (more ? 0x2000 : 0)));
+        } else {
+            set16(piece, 18, static_cast<unsigned>(8 + end - at));
+            put16(piece, static_cast<unsigned>(piece.at(20) << 8));
+            put16(piece, static_cast<unsigned>(offset | (more ? 1 : 0)));
+            put32(piece, identification);
+            piece.at(20) = 44;
+        }
+        piece.insert(piece.end(), frame.begin() + static_cast<std::ptrdiff_t>(at),
+                     frame.begin() + static_cast<std::ptrdiff_t>(end));
+        pieces.push_back(piece);
+    }
+    return pieces;
+}
+
+Bytes with_extensions(const Bytes& frame, const std::vector<std::uint8_t>& types) {
+    const bool v4 = frame.at(12) == 0x08;
+    Bytes copy = frame, chain;
+    const std::size_t protocol = v4 ? 23 : 20, length = v4 ? 16 : 18;
+    for (std::size_t i = 0; i < types.size(); ++i) {
+        const std::uint8_t next = i + 1 < types.size() ? types[i + 1] : frame.at(protocol);
+        // 16 bytes each, which AH counts in words less two, and the others in words of 8 less one.
+        append(chain, Bytes{next, static_cast<std::uint8_t>(types[i] == 51 ? 2 : 1)});
+        append(chain, Bytes(14, 0));
+    }
+    if (!types.empty()) copy.at(protocol) = types[0];
+    set16(copy, length,
+          static_cast<unsigned>(copy.at(length) * 256u + copy.at(length + 1) + chain.size()));
+    const std::ptrdiff_t header = v4 ? 14 + (frame.at(14) & 15) * 4 : 54;
+    copy.insert(copy.begin() + header, chain.begin(), chain.end());
+    return v4 ? fragment_of(copy, static_cast<std::uint16_t>(copy.at(20) << 8 | copy.at(21)))
+              : copy;
+}
+
 bool tcp_checksum_is_right(const Bytes& frame) {
     bool v4 = frame.at(12) == 0x08;
     Address from, to;

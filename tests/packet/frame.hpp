@@ -128,6 +128,11 @@ Bytes vlan_tagged(const Bytes& frame, std::uint16_t vlan);
 Bytes fragment_of(const Bytes& frame,
                   std::uint16_t offset_words);  // IPv4: sets the offset, fixes the sum
 
+// The packet in pieces of at most `bytes` (a multiple of 8) behind the IP header, first one first.
+std::vector<Bytes> pieces_of(const Bytes& frame, std::uint32_t identification, std::size_t bytes);
+// With these extension headers between the IP header and the transport header: IPv6's own, AH in both.
+Bytes with_extensions(const Bytes& frame, const std::vector<std::uint8_t>& types);
+
 std::uint16_t internet_checksum(const Bytes& bytes, std::uint32_t sum = 0);
 bool tcp_checksum_is_right(const Bytes& frame);
 bool icmpv6_checksum_is_right(const Bytes& frame);

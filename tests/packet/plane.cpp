@@ -76,6 +76,7 @@ std::array<std::uint32_t, 4> Plane::audit(std::uint16_t vm) {
     std::array<std::uint32_t, 4> counted{};
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
         auto table = static_cast<steer_table>(t);
+        if (!steer_is_session_table(table) && !steer_is_counted_newcomer(table)) continue;
         unsigned base = steer_is_session_table(table) ? 0 : 2;
         each_slot(*this, table, [&](steer_slot& slot, steer_line&) {
             if (is_live(slot) && !(slot.meta & STEER_META_CLOSED) &&

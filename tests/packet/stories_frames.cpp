@@ -46,36 +46,6 @@ TYPED_TEST(EveryPlane, HeaderThatContradictsItselfIsDropped) {
         dropped(this->from_client(with(arp_request("10.1.0.9", "10.1.0.1"), 18, 8)), "bad-header"));
 }
 
-TYPED_TEST(EveryPlane, FragmentsFollowTheAuthority) {
-    Bytes first = fragment_of(udp("10.0.0.9:5000", "10.1.0.1:53").datagram(), 0x2000);
-    Bytes later = fragment_of(udp("10.0.0.9:5000", "10.1.0.1:53").datagram(), 0x0010);
-    Bytes own = fragment_of(udp("10.0.0.9:5000", "10.1.0.1:53").reply().datagram(), 0x2000);
-    for (const Bytes& frame : {first, later})
-        EXPECT_TRUE(went_to(this->from_client(frame), kSourcePort, "fragment-unsupported"));
-    EXPECT_TRUE(passed(this->from_source(own), "fragment-unsupported"));
-    this->plane.steer(flipped(kSource, kDestination));
-    EXPECT_TRUE(went_to(this->from_client(first), kSourcePort, "fragment-unsupported"));
-    EXPECT_TRUE(passed(this->from_source(own), "fragment-unsupported"));
-    EXPECT_TRUE(dropped(this->from_destination(own), "fragment-unsupported"));
-    this->plane.steer(steady(kDestination));
-    EXPECT_TRUE(went_to(this->from_client(first), kDestinationPort, "fragment-unsupported"));
-    EXPECT_TRUE(passed(this->from_destination(own), "fragment-unsupported"));
-}
-
-TYPED_TEST(EveryPlane, ExtensionHeadersHaveTheirReason) {
-    Bytes body(24, 0);
-    body[0] = 59;
-    for (unsigned protocol : {0u, 43u, 51u, 60u, 135u}) {
-        Bytes frame = ethernet(kVmMac, kClientMac, 0x86dd,
-                               ip(address("2001:db8::9"), address("2001:db8:1::1"),
-                                  static_cast<std::uint8_t>(protocol), body));
-        EXPECT_TRUE(went_to(this->from_client(frame), kSourcePort, "extension-unsupported"));
-    }
-    Bytes fragment = ethernet(kVmMac, kClientMac, 0x86dd,
-                              ip(address("2001:db8::9"), address("2001:db8:1::1"), 44, body));
-    EXPECT_TRUE(went_to(this->from_client(fragment), kSourcePort, "fragment-unsupported"));
-}
-
 TYPED_TEST(EveryPlane, PathMtuErrorsReachWhoeverMayNeedThem) {
     Bytes v4 = icmp_error("10.0.0.1", "10.1.0.1"),
           v6 = icmpv6_error("2001:db8::1", "2001:db8:1::1");
@@ -97,14 +67,6 @@ TYPED_TEST(EveryPlane, TaggedFramesAreNamed) {
     this->plane.steer(flipped(kSource, kDestination));
     EXPECT_TRUE(
         dropped(this->from_destination(vlan_tagged(client.reply().syn(), 5)), "vlan-unsupported"));
-}
-
-TYPED_TEST(EveryPlane, Ipv4OptionsAreSkipped) {
-    Bytes frame = tcp("10.0.0.9:4000", "10.1.0.1:80").syn();
-    frame[14] = 0x46;
-    frame[17] = static_cast<std::uint8_t>(frame[17] + 4);
-    frame.insert(frame.begin() + 34, {1, 1, 1, 1});
-    EXPECT_TRUE(went_to(this->from_client(frame), kSourcePort, "new-owner"));
 }
 
 // Whatever bytes come from a fenced backend, none leaves; whatever bytes come at all, the counters stay exact.
