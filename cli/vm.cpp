@@ -149,7 +149,7 @@ void add_migrate(CLI::App& group, Command& chosen) {
                     "what to do about sessions left at the deadline")
         ->check(CLI::IsMember({"wait", "rollback", "reset"}));
     sub->add_option("--method", options->method, "how memory moves; default: the VM's own")
-        ->check(CLI::IsMember({"fork", "whole", "steer"}));
+        ->check(CLI::IsMember({"fork", "boot", "whole", "steer"}));
     sub->add_option(
            "--rounds", options->rounds,
            "method whole: compares sent while the guest runs; with a budget at most so many")

@@ -68,7 +68,7 @@ void check_vms(const Config& config, const std::set<std::string>& hosts, Checker
             checker.complain(at("vms", i, "host"), "\"" + vm.host + "\" is not an id under /hosts");
         if (!is_method(vm.method))
             checker.complain(at("vms", i, "method"),
-                             "\"" + vm.method + "\" is not a method: fork, whole or steer");
+                             "\"" + vm.method + "\" is not a method: fork, boot, whole or steer");
     }
 }
 
@@ -82,7 +82,7 @@ bool is_good_id(std::string_view id) {
 }
 
 bool is_method(std::string_view method) {
-    return method == "fork" || method == "whole" || method == "steer";
+    return method == "fork" || method == "boot" || method == "whole" || method == "steer";
 }
 
 void check_config(const Config& config, std::vector<FieldError>& errors) {

@@ -73,6 +73,6 @@ Result<Config> load_config(const std::string& file);
 // Ids go into paths, metrics and file names: lower case letters, digits, '.', '_' and '-', at
 // most 63.
 bool is_good_id(std::string_view id);
-bool is_method(std::string_view method);  // "fork", "whole", "steer"
+bool is_method(std::string_view method);  // "fork", "boot", "whole", "steer"
 
 }  // namespace godwit::controller

@@ -112,6 +112,7 @@ BOOST_DESCRIBE_STRUCT(Reservation, (), (command, vm, memory_bytes))
 struct IncomingRequest {
     Command command;
     VmSpec spec;
+    // "boot": no QEMU is started before the regions have come; activation starts it.
     std::string method = "fork";
     static constexpr std::string_view kRequired[] = {"command", "spec"};
 };
@@ -177,10 +178,11 @@ struct AddressList {
 BOOST_DESCRIBE_STRUCT(AddressList, (), (addresses))
 
 struct SocketTable {
-    std::uint64_t tcp_established = 0;  // on the hosted addresses
-    std::vector<std::string> peers;     // "10.0.0.9:4000" of each
+    std::uint64_t tcp_established = 0;         // on the hosted addresses
+    std::vector<std::string> peers;            // "10.0.0.9:4000" of each
+    std::vector<std::uint16_t> tcp_listening;  // ports on a hosted or on any address, ascending
 };
-BOOST_DESCRIBE_STRUCT(SocketTable, (), (tcp_established, peers))
+BOOST_DESCRIBE_STRUCT(SocketTable, (), (tcp_established, peers, tcp_listening))
 
 struct QuiesceRequest {
     Command command;

@@ -13,6 +13,8 @@
 //                                       state
 //   LOADED                              ->                                       the clone is
 //                                                                                ready, paused
+//   regions (method boot): as copy, of the regions alone and without device state: PATCHED is the
+//   last word
 //   whole: as copy, with this between BASE_HELD and the last DIFF, while the source runs:
 //                                       <-    DIFF ... BASE_END(root)            a round; none or
 //   BASE_HELD(root)                     ->                                       several
@@ -130,8 +132,8 @@ struct DevstateHead {
 };
 static_assert(sizeof(DevstateHead) == 16);
 
-enum class Purpose { copy, merge, whole };
-BOOST_DESCRIBE_ENUM(Purpose, copy, merge, whole)
+enum class Purpose { copy, merge, whole, regions };
+BOOST_DESCRIBE_ENUM(Purpose, copy, merge, whole, regions)
 
 struct Block {
     std::string name;  // "ram", or "region:" and the region's name

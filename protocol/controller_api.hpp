@@ -42,7 +42,7 @@ namespace godwit::protocol {
 
 struct VmRegistration {
     std::string host;             // where it runs now
-    std::string method = "fork";  // default migration method: fork, whole or steer
+    std::string method = "fork";  // default migration method: fork, boot, whole or steer
     std::map<std::string, std::string> labels;
     static constexpr std::string_view kRequired[] = {"host"};
 };
@@ -85,7 +85,7 @@ struct Destination {
 };
 BOOST_DESCRIBE_STRUCT(Destination, (), (host))
 struct MemoryPolicy {
-    std::optional<std::string> strategy;  // "fork", "whole", "steer"; absent: the VM's default
+    std::optional<std::string> strategy;  // "fork", "boot", "whole", "steer"; absent: the VM's
     OnConflict on_conflict = OnConflict::fail;
     // Method whole only. Extra compares sent while the guest runs: exactly so many, or with a
     // budget at most so many.

@@ -5,6 +5,7 @@
 
 #include "vm_agent/durable_file.hpp"
 
+#include <algorithm>
 #include <filesystem>
 
 namespace godwit::agent {
@@ -235,7 +236,12 @@ Task<protocol::SocketTable> Agent::sockets(std::string vm) {
             guest::socket_table_of(*text, (*machine)->record().spec.addresses);
         table.tcp_established += part.tcp_established;
         table.peers.insert(table.peers.end(), part.peers.begin(), part.peers.end());
+        table.tcp_listening.insert(table.tcp_listening.end(), part.tcp_listening.begin(),
+                                   part.tcp_listening.end());
     }
+    std::ranges::sort(table.tcp_listening);
+    const auto twice = std::ranges::unique(table.tcp_listening);
+    table.tcp_listening.erase(twice.begin(), twice.end());
     co_return table;
 }
 

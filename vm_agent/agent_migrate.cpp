@@ -26,11 +26,11 @@ constexpr std::uint32_t kWindowMaxMs = 5000;
 constexpr std::chrono::seconds kCopyEndDeadline{20};
 
 Result<void> check_method(const std::string& method) {
-    if (method == "fork" || method == "whole" || method == "steer") return {};
-    return fail(
-        Fault::Rejected, "choose a method",
-        "/method \"" + method + "\" is not supported by this version, use fork, whole or steer",
-        "invalid-document");
+    if (method == "fork" || method == "boot" || method == "whole" || method == "steer") return {};
+    return fail(Fault::Rejected, "choose a method",
+                "/method \"" + method +
+                    "\" is not supported by this version, use fork, boot, whole or steer",
+                "invalid-document");
 }
 
 // The clone's random numbers must not be the source's. virtio-rng is there as well; this is faster.
@@ -88,7 +88,10 @@ Task<AgentVm> Agent::prepare_incoming(protocol::IncomingRequest request) {
     }
     Lock::Guard guard = co_await machine->lock().acquire();
     Result<void> started;
-    if (request.method != "steer") {
+    if (request.method == "boot") {
+        // Its application shall find its region there when it starts: first the one, then the other.
+        started = machine->save();
+    } else if (request.method != "steer") {
         started = co_await machine->start(BootMode::incoming);
     } else {
         started = co_await machine->start(BootMode::boot);
@@ -111,10 +114,22 @@ Task<AgentVm> Agent::activate(std::string vm, protocol::ActivationRequest reques
     std::shared_ptr<Machine> machine = *found;
     Lock::Guard guard = co_await machine->lock().acquire();
     VmRecord& record = machine->record();
-    if (!machine->is_alive()) co_return wrong_state(doing, VmState::stopped, "incoming");
     if (record.owner_job && record.owner_job != request.command.job)
         co_return fail(Fault::Conflict, doing, "job " + *record.owner_job + " owns it",
                        "not-owner");
+    if (record.holds_regions) {
+        // The regions came from the source and say so; started from them, the VM is a clone.
+        Result<void> done;
+        if (!machine->is_alive()) done = machine->write_role("clone", record.epoch);
+        if (done) done = co_await machine->start(BootMode::boot);
+        if (!done) co_return std::unexpected(std::move(done).error().within(doing));
+        record.activated = true;
+        done = machine->save();
+        if (!done) co_return std::unexpected(std::move(done).error());
+        Result<AgentVm> view = co_await machine->view();
+        co_return view;
+    }
+    if (!machine->is_alive()) co_return wrong_state(doing, VmState::stopped, "incoming");
     if (record.origin == Origin::incoming && !record.activated) {
         if (!record.loaded)
             co_return fail(Fault::Conflict, doing,
@@ -163,6 +178,7 @@ Task<AgentVm> Agent::adopt(std::string vm, protocol::AdoptRequest request) {
         Result<void> done = machine->write_role("sole", record.epoch);
         if (done) done = machine->remove_bases();
         record.owner_job.reset();
+        record.holds_regions = false;
         if (done) done = machine->save();
         if (done) done = release(request.command.job);
         if (!done) co_return std::unexpected(std::move(done).error().within("adopt VM " + vm));
@@ -224,6 +240,10 @@ Result<CopyStatus> Agent::start_copy(const std::string& vm, protocol::CopyReques
     // The same job again hears what became of it; after DELETE it may try anew.
     if (record.copy && record.copy->job == request.command.job) return *record.copy;
     if (!(*machine)->is_alive()) return wrong_state(doing, VmState::stopped, "running");
+    if (request.method == "boot" && record.spec.regions.empty())
+        return fail(Fault::Rejected, doing,
+                    "it has no regions, and method boot moves nothing else: use steer",
+                    "no-regions");
     if (record.paused_for != PausedFor::nobody)
         return wrong_state(doing, VmState::paused, "running");
     CopyStatus status;

@@ -34,13 +34,16 @@ Result<void> check_alike(const Hello& theirs, Machine& machine) {
         return fail(Fault::Rejected, doing, what + " is " + there + " there and " + here + " here",
                     "hosts-differ");
     };
-    if (theirs.machine != ours.machine) return differs("machine", theirs.machine, ours.machine);
-    if (theirs.cpu != ours.cpu) return differs("cpu", theirs.cpu, ours.cpu);
-    if (theirs.vcpus != ours.vcpus)
+    // Where no device state is read the machines may differ, the blocks may not.
+    const bool alike = theirs.purpose == Purpose::copy || theirs.purpose == Purpose::whole;
+    if (alike && theirs.machine != ours.machine)
+        return differs("machine", theirs.machine, ours.machine);
+    if (alike && theirs.cpu != ours.cpu) return differs("cpu", theirs.cpu, ours.cpu);
+    if (alike && theirs.vcpus != ours.vcpus)
         return differs("vcpus", std::to_string(theirs.vcpus), std::to_string(ours.vcpus));
-    if (theirs.qemu_version != ours.qemu_version)
+    if (alike && theirs.qemu_version != ours.qemu_version)
         return differs("QEMU", theirs.qemu_version, ours.qemu_version);
-    if (theirs.accelerator != ours.accelerator)
+    if (alike && theirs.accelerator != ours.accelerator)
         return differs("accelerator", theirs.accelerator, ours.accelerator);
     if (theirs.blocks.size() != ours.blocks.size())
         return differs("the number of memory blocks", std::to_string(theirs.blocks.size()),
@@ -158,6 +161,8 @@ Task<void> TransferServer::converse(std::shared_ptr<FrameChannel> channel) {
         done = co_await take_copy(channel, *machine);
     else if (done && hello.purpose == Purpose::whole)
         done = co_await take_whole(channel, *machine);
+    else if (done && hello.purpose == Purpose::regions)
+        done = co_await take_regions(channel, *machine);
     else if (done)
         done = co_await take_merge(channel, *machine, hello.command.job);
     if (!done) co_return std::unexpected(std::move(done).error().within(doing));
@@ -170,7 +175,7 @@ Task<void> TransferServer::take_copy(std::shared_ptr<FrameChannel> channel,
     if (!waits) co_return waits;
     auto landing = std::make_shared<memory::CopyLanding>();
     auto devices = std::make_shared<memory::Descriptor>();
-    const std::vector<memory::BlockFile> blocks = blocks_of(*machine);
+    const std::vector<memory::BlockFile> blocks = blocks_of(*machine, Purpose::copy);
     std::function<Result<void>()> receive = [=]() -> Result<void> {
         Result<memory::Image> image = memory::Image::open(blocks);
         if (!image) return std::unexpected(std::move(image).error());
@@ -223,7 +228,7 @@ Task<void> TransferServer::take_whole(std::shared_ptr<FrameChannel> channel,
     auto image = std::make_shared<memory::Image>();
     auto landing = std::make_shared<memory::CopyLanding>();
     auto devices = std::make_shared<memory::Descriptor>();
-    const std::vector<memory::BlockFile> blocks = blocks_of(*machine);
+    const std::vector<memory::BlockFile> blocks = blocks_of(*machine, Purpose::whole);
     std::function<Result<void>()> hold = [=]() -> Result<void> {
         Result<memory::Image> opened = memory::Image::open(blocks);
         if (!opened) return std::unexpected(std::move(opened).error());
@@ -256,6 +261,45 @@ Task<void> TransferServer::take_whole(std::shared_ptr<FrameChannel> channel,
     if (done) done = co_await run_on<void>(agent_.host().pool, std::move(finish));
     if (done) done = co_await load(channel, machine, landing->epoch, devices);
     if (!done) (void)machine->set_link(false);
+    co_return done;
+}
+
+// Method boot: the regions come before there is a QEMU, and are kept as the merge's base as well.
+Task<void> TransferServer::take_regions(std::shared_ptr<FrameChannel> channel,
+                                        std::shared_ptr<Machine> machine) {
+    if (machine->is_alive() || machine->record().activated)
+        co_return fail(Fault::Conflict, "take in regions",
+                       "the VM here runs already: prepare it afresh", "wrong-state");
+    auto landing = std::make_shared<memory::CopyLanding>();
+    const std::vector<memory::BlockFile> blocks = blocks_of(*machine, Purpose::regions);
+    std::function<Result<void>()> receive = [=]() -> Result<void> {
+        for (const memory::BlockFile& one : blocks) {
+            Result<memory::MappedFile> made = memory::MappedFile::create(one.path, one.block.bytes);
+            if (!made) return std::unexpected(std::move(made).error());
+        }
+        Result<memory::Image> image = memory::Image::open(blocks);
+        if (!image) return std::unexpected(std::move(image).error());
+        Result<memory::CopyLanding> landed = memory::receive_copy(*channel, *image);
+        if (!landed) return std::unexpected(std::move(landed).error());
+        *landing = *landed;
+        const std::vector<protocol::RegionSpec>& regions = machine->record().spec.regions;
+        for (std::size_t i = 0; i < regions.size(); ++i) {
+            Result<void> kept = memory::copy_to_file(image->blocks()[i],
+                                                     machine->paths().region_base(regions[i].name));
+            if (!kept) return kept;
+        }
+        return {};
+    };
+    Result<void> done = co_await run_on<void>(agent_.host().pool, std::move(receive));
+    if (!done) co_return done;
+    machine->record().holds_regions = true;
+    machine->record().epoch = landing->epoch;
+    done = machine->save();
+    if (!done) co_return done;
+    std::function<Result<void>()> answer = [=]() {
+        return channel->send(FrameType::patched, memory::bytes_of(landing->root));
+    };
+    done = co_await run_on<void>(agent_.host().pool, std::move(answer));
     co_return done;
 }
 

@@ -25,6 +25,8 @@ private:
                     std::uint64_t epoch, std::shared_ptr<memory::Descriptor> devices);
     Task<void> take_whole(std::shared_ptr<memory::FrameChannel> channel,
                           std::shared_ptr<Machine> machine);
+    Task<void> take_regions(std::shared_ptr<memory::FrameChannel> channel,
+                            std::shared_ptr<Machine> machine);
     Task<void> take_merge(std::shared_ptr<memory::FrameChannel> channel,
                           std::shared_ptr<Machine> machine, std::string job);
 

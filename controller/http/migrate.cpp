@@ -77,7 +77,7 @@ Result<void> check_request(const Api& api, const VmRow& vm,
     const std::string method = wanted.memory.strategy.value_or(vm.method);
     if (!is_method(method))
         return unprocessable(doing, "/memory/strategy",
-                             "\"" + method + "\" is not offered: fork, whole or steer",
+                             "\"" + method + "\" is not offered: fork, boot, whole or steer",
                              "unsupported-strategy");
     return check_pause(doing, method, wanted.memory);
 }

@@ -51,6 +51,10 @@ bool moves_whole(const Migration& job) {
     return job.method == "whole";
 }
 
+bool boots_fresh(const Migration& job) {
+    return job.method == "boot";
+}
+
 bool skips(const Migration& job) {
     const PhaseRow& row = row_of(job.phase);
     return (row.memory && !moves_memory(job)) || (row.split && moves_whole(job));

@@ -79,6 +79,7 @@ std::int64_t unix_ms(TimePoint time);
 
 bool moves_memory(const Migration& job);
 bool moves_whole(const Migration& job);  // the VM itself, sessions and all: nothing drains
+bool boots_fresh(const Migration& job);  // another VM starts there from the source's regions
 bool skips(const Migration& job);        // the current phase is not for this method
 bool may_cancel(const Migration& job);
 bool is_done(const Migration& job);

@@ -1,7 +1,9 @@
-// copying: the one copy of memory. Fork: at its end one short pause of the source, and then the clone
+// copying: the one copy of memory. Boot: of the regions, and then a fresh VM starts from them. Fork: at its end one short pause of the source, and then the clone
 // runs behind the switch's fence. Whole: at its end the source stops; this step is over when the
 // destination has everything and both stand still, for the commit to decide who goes on.
 #include "controller/steps/step.hpp"
+
+#include <algorithm>
 
 namespace godwit::controller {
 
@@ -87,6 +89,38 @@ Task<void> activate_clone(JobRun& run) {
     co_return Result<void>{};
 }
 
+// A fresh VM is ready when it has the addresses and listens wherever the source does: a newcomer sent
+// there earlier would be refused. Everything else is "not yet": it is still starting.
+Task<bool> is_ready(JobRun& run) {
+    Result<protocol::AddressList> addresses = co_await run.destination().addresses(run.job.vm);
+    if (!addresses || !has_addresses(*addresses, run.job.facts.spec)) co_return false;
+    Result<protocol::SocketTable> source = co_await run.source().sockets(run.job.vm);
+    if (!source) co_return std::unexpected(std::move(source).error());
+    Result<protocol::SocketTable> fresh = co_await run.destination().sockets(run.job.vm);
+    if (!fresh) co_return false;
+    co_return std::ranges::includes(fresh->tcp_listening, source->tcp_listening);
+}
+
+Task<void> wait_until_ready(JobRun& run) {
+    while (true) {
+        Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
+        if (!vm) co_return std::unexpected(std::move(vm).error());
+        if (vm->state == protocol::VmState::stopped)
+            co_return fail(Fault::Rejected, "start the VM at " + run.job.destination,
+                           "its QEMU has ended: " + vm->detail, "destination-lost");
+        Result<bool> ready = co_await is_ready(run);
+        if (!ready) co_return std::unexpected(std::move(ready).error());
+        if (*ready) co_return Result<void>{};
+        Result<void> shown = run.show(0.95, "waiting for the fresh VM to listen");
+        if (!shown) co_return shown;
+        if (run.is_late())
+            co_return fail(Fault::Rejected, "start the VM at " + run.job.destination,
+                           "it does not listen where the source does", "not-ready");
+        Result<void> paused = co_await run.pause(run.bell.rung());
+        if (!paused) co_return paused;
+    }
+}
+
 Task<bool> observe(JobRun& run) {
     Result<protocol::CopyStatus> status = co_await run.source().copy_status(run.job.vm, run.job.id);
     if (!status && status.error().fault == Fault::Missing) co_return false;
@@ -99,7 +133,9 @@ Task<bool> observe(JobRun& run) {
         co_return false;
     take_up(run, *status);
     if (whole) note_frozen(run, *status);
-    co_return true;
+    if (!boots_fresh(run.job)) co_return true;
+    Result<bool> ready = co_await is_ready(run);
+    co_return ready;
 }
 
 Task<void> apply(JobRun& run) {
@@ -115,6 +151,7 @@ Task<void> apply(JobRun& run) {
         last = co_await freeze(run, std::move(*copied));
     else
         last = co_await activate_clone(run);
+    if (last && boots_fresh(run.job)) last = co_await wait_until_ready(run);
     co_return last;
 }
 

@@ -1,4 +1,5 @@
-// destination: the agent starts a QEMU that waits for memory, owned by the job, without a link.
+// destination: the agent starts a QEMU that waits for memory, owned by the job, without a link. Of method
+// boot the VM is only defined: it is started when its regions have come.
 #include "controller/steps/step.hpp"
 
 namespace godwit::controller {
@@ -9,7 +10,9 @@ Task<bool> observe(JobRun& run) {
     Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
     if (!vm && vm.error().fault == Fault::Missing) co_return false;
     if (!vm) co_return std::unexpected(std::move(vm).error());
-    co_return vm->owner_job == run.job.id && vm->state == protocol::VmState::incoming;
+    const protocol::VmState waits =
+        boots_fresh(run.job) ? protocol::VmState::defined : protocol::VmState::incoming;
+    co_return vm->owner_job == run.job.id && vm->state == waits;
 }
 
 Task<void> apply(JobRun& run) {

@@ -3,23 +3,9 @@
 // them. Never the other way round: in between nobody would answer. The source stays listed, fenced.
 #include "controller/steps/drain.hpp"
 
-#include <algorithm>
-
 namespace godwit::controller {
 
 namespace {
-
-std::string without_prefix(const std::string& address) {
-    return address.substr(0, address.find('/'));
-}
-
-bool has_all(const protocol::AddressList& seen, const std::vector<std::string>& wanted) {
-    return std::ranges::all_of(wanted, [&](const std::string& address) {
-        return std::ranges::any_of(seen.addresses, [&](const std::string& one) {
-            return without_prefix(one) == without_prefix(address);
-        });
-    });
-}
 
 Task<void> look_at_running(JobRun& run) {
     Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
@@ -37,7 +23,7 @@ Task<void> look_at_addresses(JobRun& run) {
     }
     Result<protocol::AddressList> seen = co_await run.destination().addresses(run.job.vm);
     if (!seen) co_return std::unexpected(std::move(seen).error());
-    if (has_all(*seen, run.job.facts.spec.addresses)) co_return Result<void>{};
+    if (has_addresses(*seen, run.job.facts.spec)) co_return Result<void>{};
     co_return fail(Fault::Retry, "hand over to " + run.job.destination,
                    "the guest there does not have every address yet");
 }

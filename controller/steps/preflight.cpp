@@ -62,6 +62,16 @@ Task<void> look_at_source(JobRun& run) {
             run,
             "the agent of " + run.job.source + " tells no specification with MAC and addresses",
             "no-specification");
+    if (boots_fresh(run.job) && vm->spec->regions.empty())
+        co_return refuse(run,
+                         "it has no regions, and method boot moves nothing else: use method steer, "
+                         "or give it a region",
+                         "no-regions");
+    if (boots_fresh(run.job) && !vm->spec->guest_agent)
+        co_return refuse(run,
+                         "without a guest agent nobody can tell when the fresh VM is ready: set "
+                         "guest_agent, or use method fork",
+                         "no-guest-agent");
     run.job.facts.spec = *vm->spec;
     run.job.facts.source = {run.job.source, run.devices.host(run.job.source)->port, vm->spec->mac};
     run.job.facts.destination = {run.job.destination, run.devices.host(run.job.destination)->port,
@@ -123,6 +133,7 @@ Task<void> look_at_destination(JobRun& run) {
                              std::to_string(destination->memory_available_bytes >> 20) +
                              " MiB free, " + std::to_string(needed >> 20) + " MiB are needed",
                          "no-memory");
+    if (boots_fresh(run.job)) co_return Result<void>{};  // no device state moves
     co_return check_same_qemu(run, *source, *destination);
 }
 

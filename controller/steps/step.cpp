@@ -1,6 +1,16 @@
 #include "controller/steps/step.hpp"
 
+#include <algorithm>
+
 namespace godwit::controller {
+
+namespace {
+
+std::string without_prefix(const std::string& address) {
+    return address.substr(0, address.find('/'));
+}
+
+}  // namespace
 
 const Step& step_of(Phase phase) {
     switch (phase) {
@@ -32,6 +42,14 @@ const Step& step_of(Phase phase) {
             return kRetiring;
     }
     std::abort();
+}
+
+bool has_addresses(const protocol::AddressList& seen, const protocol::VmSpec& spec) {
+    return std::ranges::all_of(spec.addresses, [&](const std::string& address) {
+        return std::ranges::any_of(seen.addresses, [&](const std::string& one) {
+            return without_prefix(one) == without_prefix(address);
+        });
+    });
 }
 
 protocol::Command JobRun::command(const std::string& step) const {

@@ -75,6 +75,9 @@ const Step& step_of(Phase phase);
 extern const Step kAccepted, kPreflight, kReserve, kHosting, kDestination, kCopying, kSteering,
     kDraining, kCommit, kHandover, kQuiescing, kPatching, kRetiring;
 
+// The guest has configured every hosted address.
+bool has_addresses(const protocol::AddressList& seen, const protocol::VmSpec& spec);
+
 // Preflight's questions alone, for validate_only: fills job.facts.
 Task<void> check_preflight(JobRun& run);
 

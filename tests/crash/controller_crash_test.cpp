@@ -129,6 +129,7 @@ INSTANTIATE_TEST_SUITE_P(
                                  r.world.ending["host-a"] = 0;
                                  r.world.ending["host-b"] = 1;
                              }},
+                    Scenario{"Boot", "succeeded", [](ControllerRig& r) { r.method = "boot"; }},
                     Scenario{"Whole", "succeeded", [](ControllerRig& r) { r.method = "whole"; }},
                     Scenario{"WholeOverBudget", "failed",
                              [](ControllerRig& r) {

@@ -15,7 +15,7 @@ http::Response FakeWorld::put_incoming(FakeHost& host, const http::Request& requ
     if (found == host.vms.end()) {
         AgentVm vm;
         vm.vm = name;
-        vm.state = VmState::incoming;
+        vm.state = wanted.method == "boot" ? VmState::defined : VmState::incoming;
         vm.owner_job = wanted.command.job;
         vm.spec = wanted.spec;
         host.vms[name] = vm;
@@ -189,8 +189,12 @@ std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
         return http::json_response(200, AddressList{at(r)->second.spec->addresses});
     };
     const auto sockets = [&host](const http::Request&) {
-        SocketTable table{host.guest_sockets, {}};
+        SocketTable table{host.guest_sockets, {}, {22, 80}};
         if (host.guest_sockets > 0) table.peers = {"10.0.0.9:4000"};
+        if (host.looks_until_listening > 0) {
+            --host.looks_until_listening;
+            table.tcp_listening = {22};
+        }
         return http::json_response(200, table);
     };
     const auto quiesce = [&host](const http::Request&) {

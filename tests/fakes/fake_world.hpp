@@ -47,6 +47,7 @@ struct FakeHost {
     std::string accelerator = "tcg";
     bool addresses_seen = false;  // somebody looked and they were there
     int looks_until_quiet = 1;
+    int looks_until_listening = 0;
     std::uint64_t guest_sockets = 0;
 };
 

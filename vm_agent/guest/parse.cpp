@@ -110,7 +110,7 @@ std::optional<Endpoint> endpoint_of(std::string_view text) {
 
 protocol::SocketTable socket_table_of(const std::string& proc_text,
                                       const std::vector<std::string>& addresses) {
-    constexpr std::string_view kEstablished = "01";  // include/net/tcp_states.h
+    constexpr std::string_view kEstablished = "01", kListening = "0A";  // include/net/tcp_states.h
     protocol::SocketTable table;
     std::istringstream lines(proc_text);
     std::string line;
@@ -118,10 +118,13 @@ protocol::SocketTable socket_table_of(const std::string& proc_text,
         std::istringstream fields(line);
         std::string number, local, remote, state;
         fields >> number >> local >> remote >> state;
-        if (state != kEstablished) continue;
+        if (state != kEstablished && state != kListening) continue;
         std::optional<Endpoint> here = endpoint_of(local), there = endpoint_of(remote);
         if (!here || !there) continue;
-        if (std::ranges::find(addresses, here->address) == addresses.end()) continue;
+        const bool hosted = std::ranges::find(addresses, here->address) != addresses.end();
+        if (state == kListening && (hosted || here->address == "0.0.0.0" || here->address == "::"))
+            table.tcp_listening.push_back(static_cast<std::uint16_t>(here->port));
+        if (state == kListening || !hosted) continue;
         ++table.tcp_established;
         table.peers.push_back(there->text());
     }

@@ -92,9 +92,16 @@ Task<void> copy_steps(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob>
     Result<void> done = co_await copy_base(machine, job, work, std::move(secret));
     if (done && job->is_whole())
         done = co_await whole_steps(machine, job, work);
+    else if (done && job->is_boot())
+        done = co_await boot_steps(machine, job, work);
     else if (done)
         done = co_await fork_steps(machine, job, work);
     co_return done;
+}
+
+protocol::wire::Purpose purpose_of(const CopyJob& job) {
+    if (job.is_whole()) return protocol::wire::Purpose::whole;
+    return job.is_boot() ? protocol::wire::Purpose::regions : protocol::wire::Purpose::copy;
 }
 
 // One write: a source of `whole` that is said to be copied stands still until it is told, also when
@@ -116,10 +123,9 @@ Task<void> copy_base(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> 
     if (!done) co_return done;
     work->devices = Descriptor(memfd_create("godwit-devices", MFD_CLOEXEC));
     if (!work->devices) co_return fail_errno(Fault::Retry, "make room for the device state");
-    const protocol::wire::Purpose purpose =
-        job->is_whole() ? protocol::wire::Purpose::whole : protocol::wire::Purpose::copy;
+    const protocol::wire::Purpose purpose = purpose_of(*job);
     const protocol::wire::Hello hello = hello_for(*machine, purpose, job->request.command);
-    const std::vector<memory::BlockFile> blocks = blocks_of(*machine);
+    const std::vector<memory::BlockFile> blocks = blocks_of(*machine, purpose);
     auto base = [=]() { return send_base(blocks, hello, secret, *job, *work); };
     done = co_await on_worker(machine, base);
     co_return done;
@@ -163,9 +169,11 @@ void CopyJob::let_freeze() {
     go.cancel();
 }
 
-std::vector<memory::BlockFile> blocks_of(const Machine& machine) {
+std::vector<memory::BlockFile> blocks_of(const Machine& machine, protocol::wire::Purpose purpose) {
     const protocol::VmSpec& spec = machine.record().spec;
-    std::vector<memory::BlockFile> blocks{{{"ram", spec.memory_mib * kMib}, machine.paths().ram()}};
+    std::vector<memory::BlockFile> blocks;
+    if (purpose != protocol::wire::Purpose::regions)
+        blocks.push_back({{"ram", spec.memory_mib * kMib}, machine.paths().ram()});
     for (const protocol::RegionSpec& one : spec.regions)
         blocks.push_back(
             {{"region:" + one.name, one.size_mib * kMib}, machine.paths().region(one.name)});
@@ -184,7 +192,8 @@ protocol::wire::Hello hello_for(Machine& machine, protocol::wire::Purpose purpos
     hello.vcpus = spec.vcpus;
     hello.qemu_version = machine.host().qemu_version;
     hello.accelerator = machine.host().accelerator;
-    for (const memory::BlockFile& one : blocks_of(machine)) hello.blocks.push_back(one.block);
+    for (const memory::BlockFile& one : blocks_of(machine, purpose))
+        hello.blocks.push_back(one.block);
     return hello;
 }
 

@@ -32,6 +32,7 @@ struct CopyJob {
     bool is_over = false;
 
     bool is_whole() const { return request.method == "whole"; }
+    bool is_boot() const { return request.method == "boot"; }
     void let_freeze();
 
     // The channel appears on a worker thread and may be cancelled from the agent's.
@@ -46,7 +47,8 @@ private:
     std::atomic<bool> cancelled_ = false;
 };
 
-std::vector<memory::BlockFile> blocks_of(const Machine& machine);
+// RAM, then each region; for Purpose::regions the regions alone.
+std::vector<memory::BlockFile> blocks_of(const Machine& machine, protocol::wire::Purpose purpose);
 protocol::wire::Hello hello_for(Machine& machine, protocol::wire::Purpose purpose,
                                 const protocol::Command& command);
 // What a poll sees while the job runs.

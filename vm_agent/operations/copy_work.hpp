@@ -34,6 +34,9 @@ Result<void> send_device_state(CopyWork& work);
 // still.
 Task<void> fork_steps(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> job,
                       std::shared_ptr<CopyWork> work);
+// Regions alone: the other VM starts from them by itself.
+Task<void> boot_steps(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> job,
+                      std::shared_ptr<CopyWork> work);
 Task<void> whole_steps(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> job,
                        std::shared_ptr<CopyWork> work);
 

@@ -140,9 +140,11 @@ Task<void> Machine::start(BootMode mode) {
     Result<void> done = save();
     if (done) done = co_await make_memory();
     if (done && mode == BootMode::boot) {
-        // A region from an earlier run may still say "source"; alone, the VM is the sole one.
+        // A region from an earlier run may still say "source"; alone, the VM is the sole one. One that
+        // starts from another's regions is told before it can look.
+        const std::string role = record_.holds_regions ? "clone" : "sole";
         Result<std::uint64_t> epoch = region_epoch();
-        done = epoch ? write_role("sole", *epoch) : std::unexpected(std::move(epoch).error());
+        done = epoch ? write_role(role, *epoch) : std::unexpected(std::move(epoch).error());
     }
     if (done) done = create_tap(paths_.tap());
     if (done) done = set_link(mode == BootMode::boot);

@@ -17,12 +17,13 @@ struct VmRecord {
     protocol::VmSpec spec;
     std::optional<std::string> owner_job;
     Origin origin = Origin::boot;
-    std::string role = "sole";  // "sole", "source", "clone"
-    std::uint64_t epoch = 0;    // of the last fork it took part in
-    bool started = false;       // a QEMU was asked for, and nobody asked it to go
-    bool loaded = false;        // incoming: memory and device state are in place
-    bool activated = false;     // incoming: it was let run
-    bool retired = false;       // gone on purpose: a file of vm_dir does not bring it back
+    std::string role = "sole";   // "sole", "source", "clone"
+    std::uint64_t epoch = 0;     // of the last fork it took part in
+    bool started = false;        // a QEMU was asked for, and nobody asked it to go
+    bool loaded = false;         // incoming: memory and device state are in place
+    bool activated = false;      // incoming: it was let run
+    bool holds_regions = false;  // method boot: the source's regions came, this VM starts from them
+    bool retired = false;        // gone on purpose: a file of vm_dir does not bring it back
     PausedFor paused_for = PausedFor::nobody;
     std::int64_t paused_at_ms = 0;               // unix time of the last pause
     std::optional<protocol::CopyStatus> copy;    // source
@@ -31,6 +32,6 @@ struct VmRecord {
 };
 BOOST_DESCRIBE_STRUCT(VmRecord, (),
                       (spec, owner_job, origin, role, epoch, started, loaded, activated, retired,
-                       paused_for, paused_at_ms, copy, merge))
+                       paused_for, paused_at_ms, holds_regions, copy, merge))
 
 }  // namespace godwit::agent

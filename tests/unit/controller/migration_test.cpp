@@ -158,6 +158,31 @@ TEST_F(MigrationStory, AFreezeThatIsRefusedRollsBackAndSaysHowItCouldBeDone) {
     EXPECT_TRUE(seen().error->next_actions[0].contains("--rounds 3"));
 }
 
+TEST_F(MigrationStory, BootTurnsNewcomersOnlyWhenTheFreshVmListensWhereTheSourceDoes) {
+    method = "boot";
+    world.hosts["host-b"].qemu_version = "10.0.0";  // no device state moves
+    world.hosts["host-b"].looks_until_listening = 3;
+    begin();
+    run_until([this] { return job().phase > Phase::copying; });
+    EXPECT_EQ(world.hosts["host-b"].looks_until_listening, 0);
+    EXPECT_EQ(world.count_calls("PUT /v1/vms/web-1/activation"), 1);
+    run_to_rest();
+    expect_clean("succeeded");
+    expect_at("host-b", "host-a");
+    EXPECT_EQ(seen().result->bytes_patched, 128U);
+    EXPECT_EQ(seen().result->sessions_kept, 6U);
+}
+
+TEST_F(MigrationStory, AFreshVmThatNeverListensIsGivenUpAtTheDeadline) {
+    method = "boot";
+    world.hosts["host-b"].looks_until_listening = 1'000'000;
+    begin();
+    run_to_rest();
+    expect_clean("failed");
+    expect_at("host-a", "host-b");
+    EXPECT_TRUE(seen().error->type.ends_with("not-ready")) << seen().error->detail;
+}
+
 TEST_F(MigrationStory, TheSourceIsKeptStillListedAndFencedWhenAskedFor) {
     request.source_after = protocol::SourceAfter::keep;
     begin();
@@ -207,6 +232,16 @@ INSTANTIATE_TEST_SUITE_P(
                 }},
         Refusal{"GoneFromItsHost", "unknown-vm",
                 [](ControllerRig& r) { r.world.hosts["host-a"].vms.clear(); }},
+        Refusal{"BootWithoutARegion", "no-regions",
+                [](ControllerRig& r) {
+                    r.method = "boot";
+                    r.world.hosts["host-a"].vms["web-1"].spec->regions.clear();
+                }},
+        Refusal{"BootWithoutAGuestAgent", "no-guest-agent",
+                [](ControllerRig& r) {
+                    r.method = "boot";
+                    r.world.hosts["host-a"].vms["web-1"].spec->guest_agent = false;
+                }},
         Refusal{"SteerToNothing", "destination-missing",
                 [](ControllerRig& r) { r.method = "steer"; }},
         Refusal{"SamePort", "same-port",

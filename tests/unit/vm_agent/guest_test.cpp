@@ -42,6 +42,17 @@ TEST(Guest, V6SocketsAndMappedV4PeersAreReadable) {
     EXPECT_EQ(table.peers, (std::vector<std::string>{"[fd00:1::2]:8080", "10.0.0.9:4000"}));
 }
 
+TEST(Guest, PortsAreListenedOnWhereAPeerCanReachThem) {
+    const std::string tcp =
+        "   0: 00000000:0016 00000000:0000 0A\n"  // everywhere
+        "   1: 0100007F:18EB 00000000:0000 0A\n"  // loopback alone
+        "   2: 0A00010A:0050 00000000:0000 0A\n"  // the hosted address
+        "   3: 0A00010A:0050 0900000A:0FA0 01\n";
+    const protocol::SocketTable table = guest::socket_table_of(tcp, {"10.1.0.10"});
+    EXPECT_EQ(table.tcp_listening, (std::vector<std::uint16_t>{22, 80}));
+    EXPECT_EQ(table.tcp_established, 1u);
+}
+
 TEST(Guest, AddressesLeaveOutLoopbackAndLinkLocal) {
     const bj::value answer = bj::parse(R"([
         {"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1"}]},
