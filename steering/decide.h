@@ -13,11 +13,11 @@ enum steer_direction { STEER_FROM_NETWORK, STEER_FROM_BACKEND };
 enum steer_record { STEER_ABSENT, STEER_PRESENT, STEER_RESET, STEER_CLOSED };
 
 struct steer_facts {
-    uint64_t steer;                 /* the VM's steer word, read once */
-    uint8_t kind;                   /* enum steer_kind */
-    uint8_t direction;              /* enum steer_direction */
-    uint8_t sender;                 /* slot, from a backend */
-    uint8_t session, session_owner; /* enum steer_record */
+    uint64_t steer;                     /* the VM's steer word, read once */
+    uint8_t kind;                       /* enum steer_kind */
+    uint8_t direction;                  /* enum steer_direction */
+    uint8_t sender;                     /* slot, from a backend */
+    uint8_t session, session_owner;     /* enum steer_record */
     uint8_t handshake, handshake_owner; /* of a later fragment: its first one's record */
     uint8_t chance, chance_owner;
     uint8_t refuses;          /* RST of who has no socket: without ACK, or for a segment without one */

@@ -9,6 +9,7 @@
 #define GODWIT_STEERING_FRAGMENT_H
 
 #include "steering/handshake.h"
+#include "steering/wire.h"
 
 // Instead of ports the identification, and which way it goes: the two ends number their packets independently,
 // and so do the original and a clone, which may both be sending to one peer. Exact for IPv4; an IPv6
