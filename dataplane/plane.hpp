@@ -68,12 +68,22 @@ struct VmSetup {
     std::array<BackendSetup, STEER_SLOTS> backends{};
 };
 
-// The record of `slot` for mode nat; all 0 in mode l2.
+// What must be rewritten towards `slot`, STEER_BACKEND_ in steering/types.h. In mode l2 both usually have one
+// MAC; where they have not, a peer may still send to the other one's.
+inline std::uint16_t flags_of(const VmSetup& setup, std::size_t slot) {
+    const BackendSetup &backend = setup.backends[slot], &sibling = setup.backends[1 - slot];
+    if (!backend.temporary.empty()) return STEER_BACKEND_NAT;
+    return backend.ifindex != 0 && sibling.ifindex != 0 && backend.mac != sibling.mac
+               ? STEER_BACKEND_MAC
+               : 0;
+}
+
+// The record of `slot`: its MAC, and in mode nat its names.
 inline steer_translation translation_of(std::uint16_t vm, const VmSetup& setup, std::size_t slot) {
     steer_translation names{};
     const BackendSetup& backend = setup.backends[slot];
-    if (backend.temporary.empty()) return names;
     std::ranges::copy(backend.mac, names.mac);
+    if (backend.temporary.empty()) return names;
     for (const HostedAddress& address : backend.temporary)
         if (address.family == 4)
             names.temporary4_be = address.words_be[0];

@@ -222,10 +222,10 @@ int uplink_slow(struct __sk_buff *skb)
 }
 
 // A managed VM's broadcast goes everywhere but back and to its sibling: the bridge of the sibling's host
-// would learn the shared MAC on the wrong side and cut the sibling off. (Mode nat: not shared.)
+// would learn the shared MAC on the wrong side and cut the sibling off. (Unless each has its own.)
 STEER_INLINE int flood(struct __sk_buff *skb, const struct plane_settings *set, const struct vm_record *vm)
 {
-    bool shared = !((vm->backend[0].flags | vm->backend[1].flags) & STEER_BACKEND_NAT);
+    bool shared = !(vm->backend[0].flags | vm->backend[1].flags);
     for (uint32_t i = 0; i < PLANE_PORTS_MAX; ++i) {
         uint32_t ifindex = set->ports[i].ifindex;
         if (i >= set->ports_count)

@@ -85,10 +85,10 @@ STEER_COLD int translate_skb(struct __sk_buff *skb, const struct steer_translati
         steer_change_to_hosted(&c, names);
     if (!steer_find_fields(&f, data, (const uint8_t *)(long)skb->data_end, &c, back))
         return -1;
+    if (way == STEER_TOWARDS && f.ip && bpf_skb_store_bytes(skb, 0, names->mac, 6, 0) != 0)
+        return -1;
     if (f.family == 0)
         return 0;
-    if (way == STEER_TOWARDS && bpf_skb_store_bytes(skb, 0, names->mac, 6, 0) != 0)
-        return -1;
     return f.family == 4 ? rewrite_skb4(skb, &f, &c, back) : rewrite_skb6(skb, &f, &c, back);
 }
 

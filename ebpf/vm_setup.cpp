@@ -154,7 +154,7 @@ Result<void> EbpfPlane::set_vm(std::uint16_t vm, const VmSetup& setup) {
         steer_backend backend{};
         backend.ifindex = setup.backends[slot].ifindex;
         std::memcpy(backend.mac, setup.backends[slot].mac.data(), 6);
-        backend.flags = setup.backends[slot].temporary.empty() ? 0 : STEER_BACKEND_NAT;
+        backend.flags = dataplane::flags_of(setup, slot);
         to.backend[slot] = backend;
     }
     Result<void> added = add_entries(vm, setup, identities, hosted4, hosted6);

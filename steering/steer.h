@@ -459,7 +459,7 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
         return steer_not_ours();
     steer_case_init(&c, vm, p, sender->slot);
     const struct steer_address *address = p->family ? steer_hosted(plane, p->family, p->source) : NULL;
-    if (steer_is_translated(vm, sender->slot)) {
+    if (steer_is_nat(vm, sender->slot)) {
         uint32_t aside = steer_says_aside(plane, p, sender->vm, sender->slot);
         if (aside)
             return steer_outcome(vm,

@@ -9,10 +9,14 @@
 #include "steering/slot.h"
 #include "steering/wire.h"
 
+STEER_INLINE bool steer_is_nat(const struct vm_record *vm, uint32_t slot)
+{
+    return (vm->backend[slot & 1].flags & STEER_BACKEND_NAT) != 0;
+}
 // Towards such a backend the plane rewrites what it forwards or copies (translate.h, STEER_TOWARDS).
 STEER_INLINE bool steer_is_translated(const struct vm_record *vm, uint32_t slot)
 {
-    return (vm->backend[slot & 1].flags & STEER_BACKEND_NAT) != 0;
+    return vm->backend[slot & 1].flags != 0;
 }
 STEER_INLINE bool steer_kind_begins(uint32_t kind)
 {

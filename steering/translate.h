@@ -45,8 +45,8 @@ enum {
 
 // Offsets from the frame's first byte, all below STEER_REACH_BYTES.
 struct steer_fields {
-    uint32_t family;      /* 4 or 6; 0: this frame does not carry the address, leave it alone */
-    uint32_t ip;          /* IP header */
+    uint32_t family;      /* 4 or 6; 0: this frame does not carry the address */
+    uint32_t ip;          /* IP header; 0: there is none */
     uint32_t sum;         /* transport checksum that covers the address; 0: there is none */
     uint32_t may_be_zero; /* UDP: a sum of 0 says that there is none */
     uint32_t embedded;    /* IP header inside an ICMP error that has the address too; 0: none */
@@ -165,10 +165,10 @@ STEER_INLINE bool steer_find_fields4(struct steer_fields *f, const uint8_t *data
     const uint8_t *header = data + (ip & STEER_REACH_MASK);
     if (header + WIRE_IPV4_BYTES > data_end)
         return false;
+    f->ip = ip;
     if (!steer_same_address(header + steer_address_offset(false, back), &c->before4_be, false))
         return true;
     f->family = 4;
-    f->ip = ip;
     if (header[9] == WIRE_PROTOCOL_AH)
         return false;
     if (wire_load16(header + 6) & 0x1fff) /* a later fragment has no transport header */
@@ -183,10 +183,10 @@ STEER_INLINE bool steer_find_fields6(struct steer_fields *f, const uint8_t *data
     const uint8_t *header = data + (ip & STEER_REACH_MASK);
     if (header + WIRE_IPV6_BYTES > data_end)
         return false;
+    f->ip = ip;
     if (!steer_same_address(header + steer_address_offset(true, back), c->before6_be, true))
         return true;
     f->family = 6;
-    f->ip = ip;
     uint32_t l4 = ip + WIRE_IPV6_BYTES;
     uint8_t protocol = header[6];
     uint32_t end = l4 + wire_load16(header + 4);
@@ -288,7 +288,7 @@ STEER_INLINE bool steer_rewrite6(uint8_t *data, const uint8_t *data_end, const s
     return true;
 }
 
-// Rewrites the frame in place when it carries the address. False: it cannot be done, drop the frame.
+// Rewrites the frame in place: the address where it is there, the backend's MAC on every IP packet. False: it cannot be done, drop the frame.
 STEER_INLINE bool steer_translate(uint8_t *data, const uint8_t *data_end,
                                   const struct steer_translation *names, enum steer_way way)
 {
@@ -301,10 +301,10 @@ STEER_INLINE bool steer_translate(uint8_t *data, const uint8_t *data_end,
         steer_change_to_temporary(&c, names);
     if (!steer_find_fields(&f, data, data_end, &c, back))
         return false;
+    if (!back && f.ip && data + 6 <= data_end)
+        __builtin_memcpy(data, names->mac, 6);
     if (f.family == 0)
         return true;
-    if (!back && data + 6 <= data_end)
-        __builtin_memcpy(data, names->mac, 6);
     return f.family == 4 ? steer_rewrite4(data, data_end, &f, &c, back)
                          : steer_rewrite6(data, data_end, &f, &c, back);
 }

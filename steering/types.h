@@ -142,8 +142,9 @@ struct steer_backend {
     uint16_t flags; /* STEER_BACKEND_ */
 };
 #define STEER_BACKEND_NAT 1u /* it has a MAC and temporary addresses of its own: steer_translation */
+#define STEER_BACKEND_MAC 2u /* only its MAC is not its sibling's, which peers may still send to */
 
-// What a backend in mode nat is called, for each family in which the VM has a hosted address (CN102932409A
+// What a backend with such a flag is called. Mode nat: for each family in which the VM has a hosted address (CN102932409A
 // [0050], [0075]: 10.9.1.10 is hosted, .30 and .31 are temporary). Network order; 0: no such family.
 struct steer_translation {
     uint32_t hosted4_be, temporary4_be;

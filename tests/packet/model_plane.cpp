@@ -61,12 +61,15 @@ void ModelPlane::manage(const ManagedVm& vm) {
     for (std::uint8_t slot = 0; slot < STEER_SLOTS; ++slot) {
         const Mac mac = vm.mac_of(slot);
         record.backend[slot].ifindex = ifindex_of(vm.ports[slot]);
-        record.backend[slot].flags = vm.nat[slot] ? STEER_BACKEND_NAT : 0;
+        record.backend[slot].flags = vm.nat[slot]                  ? STEER_BACKEND_NAT
+                                     : mac != vm.mac_of(1u - slot) ? STEER_BACKEND_MAC
+                                                                   : 0;
         std::memcpy(record.backend[slot].mac, mac.data(), 6);
         memory_->senders[{ifindex_of(vm.ports[slot]), mac}] = {vm.vm, slot, 0};
-        if (!vm.nat[slot]) continue;
-        struct steer_translation& names = memory_->translations[{vm.vm, slot}] = hosted;
+        struct steer_translation& names = memory_->translations[{vm.vm, slot}];
+        if (vm.nat[slot]) names = hosted;
         std::memcpy(names.mac, mac.data(), 6);
+        if (!vm.nat[slot]) continue;
         for (const std::string& text : vm.nat[slot]->temporary) {
             const Address a = address(text);
             host(a, vm.vm | STEER_TEMPORARY, slot);

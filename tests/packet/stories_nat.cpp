@@ -399,4 +399,28 @@ TYPED_TEST(Nat, TwoManagedVmsKnowEachOtherByTheirHostedAddresses) {
     EXPECT_EQ(out.frame, heard.syn_ack());
 }
 
+// The way back: peers have learnt the MAC of the backend in mode nat, and still send to it.
+TYPED_TEST(Nat, ADestinationInModeL2GetsWhatIsSentToTheSourcesMac) {
+    this->vm.addresses = {kHosted[0], kHosted[1]};
+    this->vm.nat[kSource] = {kSourceMac, {kTemporary[kSource][0], kTemporary[kSource][1]}};
+    this->plane.manage(this->vm);
+    this->plane.steer(hosted(kSource));
+    for (int family : {0, 1}) {
+        Tcp old = this->client(family, 4000), fresh = this->client(family, 4001);
+        old.to.mac = fresh.to.mac = kSourceMac;
+        this->plane.steer(hosted(kSource));
+        this->converse(old, kSource);
+        this->plane.steer(flipped(kSource, kDestination));
+        Tcp there = fresh;
+        there.to.mac = kVmMac;
+        EXPECT_TRUE(
+            this->arrives(this->from_client(fresh.syn()), kDestination, there.syn(), "new-owner"));
+        EXPECT_TRUE(this->leaves(this->from(kDestination, there.reply().syn_ack()),
+                                 there.reply().syn_ack(), "handshake"));
+        EXPECT_TRUE(this->arrives(this->from_client(fresh.data("ack")), kDestination,
+                                  there.data("ack"), "proven"));
+        this->talk(old, kSource);
+    }
+}
+
 }  // namespace godwit::test

@@ -71,6 +71,8 @@ TEST_F(SwitchSteering, TheSteerWordIsWrittenAfterThePlaneKnowsTheBackend) {
     EXPECT_EQ(steer_owner(word()), 0u);
     EXPECT_FALSE(steer_is_draining(word()));
     EXPECT_EQ(plane.setups[0].backends[0].ifindex, 3u);
+    ASSERT_TRUE(steerings->put("web-1", both("host-a", std::nullopt, true)));
+    EXPECT_EQ(dataplane::flags_of(plane.setups[0], 0), 0) << "one MAC: nothing to rewrite";
 }
 
 TEST_F(SwitchSteering, PuttingTheSameTwiceChangesNothing) {
@@ -276,6 +278,8 @@ TEST_F(SwitchSteering, ABackendInModeNatIsToldToThePlaneWithItsOwnNames) {
     EXPECT_EQ(names.mac[5], 0x31);
     EXPECT_EQ(setup.mac, *dataplane::parse_mac(kA.mac))
         << "the MAC that the peers know, as long as somebody needs it";
+    EXPECT_EQ(dataplane::flags_of(setup, 1), STEER_BACKEND_NAT);
+    EXPECT_EQ(dataplane::flags_of(setup, 0), STEER_BACKEND_MAC) << "the other has another MAC";
     EXPECT_EQ(put->backends[1].mode, protocol::SteeringMode::nat);
     EXPECT_EQ(put->backends[1].temporary_addresses[0], "10.9.1.31");
     const std::uint64_t meant = word();
