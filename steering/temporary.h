@@ -36,9 +36,10 @@ STEER_INLINE bool steer_is_direct(struct steer_plane *plane, const struct steer_
 
 // A packet from a backend's temporary address: of a session of the hosted address (0), or the backend's own
 // business, which leaves as it is (1)? Looked at in this order:
-//   its session, handshake or second chance of the hosted address
+//   its session, handshake or second chance of the hosted address, also when it is an ICMP error about one
 //   a peer that addressed the temporary address itself
 //   what the backend begins: the hosted address's when the backend is the owner, so that a drain ends
+//   a later fragment: with its first one, which has left a record if it was the hosted address's
 //   anything else: the hosted address's while the backend is active, under the rules of decide.h
 // `key` is the hosted address's.
 STEER_COLD uint32_t steer_is_own(struct steer_plane *plane, const struct steer_facts *f,
@@ -49,7 +50,9 @@ STEER_COLD uint32_t steer_is_own(struct steer_plane *plane, const struct steer_f
         return 0;
     if (p->kind == STEER_TRUNCATED || p->kind == STEER_BAD)
         return 0;
-    if (steer_kind_has_session(p->kind)) {
+    if (p->kind == STEER_FRAGMENT)
+        return f->handshake == STEER_ABSENT;
+    if (steer_kind_has_session(p->kind) || p->kind == STEER_ICMP_ERROR) {
         if ((f->session && f->session_owner == f->sender) ||
             (f->handshake && f->handshake_owner == f->sender) || (f->chance && f->chance_owner == f->sender))
             return 0;

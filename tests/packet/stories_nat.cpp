@@ -423,4 +423,65 @@ TYPED_TEST(Nat, ADestinationInModeL2GetsWhatIsSentToTheSourcesMac) {
     }
 }
 
+// What the backend says about a packet that it was sent, and from which address, follows that packet.
+TYPED_TEST(Nat, AnErrorAboutAPacketToTheTemporaryAddressItselfComesFromThere) {
+    this->manage(Modes::Nat);
+    for (int family : {0, 1}) {
+        const Endpoint peer{address(kPeer[family]), 5353, kClientMac};
+        const Endpoint there = this->name(kSource, family, 53);
+        const Bytes question = Udp{peer, there}.datagram("long enough.");
+        EXPECT_EQ(this->from_client(question).why, "temporary");
+        Bytes error = error_about(there.ip, peer, question);
+        std::copy(kSourceMac.begin(), kSourceMac.end(), error.begin() + 6);
+        EXPECT_TRUE(this->leaves(this->from(kSource, error), error, "temporary"));
+    }
+}
+
+TYPED_TEST(Nat, TheLaterFragmentsOfAnAnswerLeaveAsItsFirstOneDid) {
+    this->manage(Modes::Nat);
+    const Endpoint peer{address(kPeer[0]), 5353, kClientMac};
+    const Endpoint outside{address(kHosted[0]), 53, kVmMac}, said{outside.ip, 53, kSourceMac};
+    const Endpoint there = this->name(kSource, 0, 53);
+    const Bytes answer = Udp{there, peer}.datagram("sixteen letters."),
+                translated = Udp{said, peer}.datagram("sixteen letters.");
+    const auto later_of = [](const Bytes& frame, const Bytes& body) {
+        Bytes later = fragment_of(frame, 0x0003);
+        std::copy(body.begin() + 34, body.end(), later.begin() + 34);
+        return later;
+    };
+    this->from_client(Udp{peer, outside}.datagram());
+    EXPECT_TRUE(passed(this->from(kSource, fragment_of(answer, 0x2000)), "handshake"));
+    Outcome out = this->from(kSource, fragment_of(answer, 0x0003));
+    EXPECT_TRUE(this->leaves(out, later_of(translated, answer), "fragment"));
+    // And of the temporary address itself, another peer, another packet.
+    const Endpoint other{address("10.0.0.8"), 5353, kClientMac};
+    const Bytes direct = Udp{there, other}.datagram("sixteen letters.");
+    this->from_client(Udp{other, there}.datagram());
+    for (unsigned place : {0x2000u, 0x0003u}) {
+        const Bytes piece = fragment_of(direct, static_cast<std::uint16_t>(place));
+        EXPECT_TRUE(this->leaves(this->from(kSource, piece), piece, "temporary"));
+    }
+}
+
+TYPED_TEST(Nat, AnErrorOfOneManagedVmReachesTheOthersSession) {
+    this->manage(Modes::Nat);
+    ManagedVm other{kOtherVm, {"10.9.2.10"}, {kOtherVmPort, kUplink}, kOtherVmMac};
+    other.nat[kSource] = {kOtherVmMac, {"10.9.2.30"}};
+    this->plane.manage(other);
+    this->plane.steer(hosted(kSource), kOtherVm);
+    const Endpoint asker{address("10.9.2.30"), 4000, kOtherVmMac};
+    const Endpoint asked{address(kHosted[0]), 53, kVmMac}, there = this->name(kSource, 0, 53);
+    this->plane.send(kOtherVmPort, Udp{asker, asked}.datagram("long enough."));
+    const Endpoint seen{address("10.9.2.10"), 4000, kOtherVmMac};
+    Bytes error =
+        error_about(there.ip, seen, with_sum_inside(Udp{seen, there}.datagram("long enough."), 6));
+    std::copy(kSourceMac.begin(), kSourceMac.end(), error.begin() + 6);
+    Outcome out = this->from(kSource, error);
+    EXPECT_TRUE(went_to(out, kOtherVmPort, "icmp-error"));
+    Bytes expected = error_about(asked.ip, asker,
+                                 with_sum_inside(Udp{asker, asked}.datagram("long enough."), 6));
+    std::copy(kSourceMac.begin(), kSourceMac.end(), expected.begin() + 6);
+    EXPECT_EQ(out.frame, expected);
+}
+
 }  // namespace godwit::test
