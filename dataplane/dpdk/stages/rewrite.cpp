@@ -1,0 +1,189 @@
+// Carries verdicts out: translation (mode nat), answers, copies, and ordinary switching for what passes.
+#include "steering/rewrite.h"
+
+#include "dataplane/dpdk/worker.hpp"
+
+#include "steering/translate.h"
+
+#include <rte_mbuf.h>
+
+namespace godwit::dpdk {
+namespace {
+
+// One frame with everything that is known of it.
+struct Case {
+    Worker& worker;
+    std::uint16_t port;  // where it came in
+    rte_mbuf* frame;
+    const struct steer_packet& packet;
+    struct steer_outcome& outcome;
+};
+
+void drop(const Case& c, enum steer_why why) {
+    c.outcome.verdict = ::steer_verdict(STEER_DROP, 0, STEER_KEEP, why);
+    rte_pktmbuf_free(c.frame);
+}
+
+void depart(Worker& worker, std::uint32_t port, rte_mbuf* frame) {
+    if (frame && port < worker.ports && worker.departures[port].count < kDeparturesMax) {
+        Departures& leaving = worker.departures[port];
+        leaving.frames[leaving.count++] = frame;
+        return;
+    }
+    ++worker.counters.unsent;
+    rte_pktmbuf_free(frame);
+}
+
+bool translate(rte_mbuf* frame, const steer_translation* names, steer_way way) {
+    auto* data = rte_pktmbuf_mtod(frame, std::uint8_t*);
+    return names && steer_translate(data, data + rte_pktmbuf_data_len(frame), names, way);
+}
+
+// In the backend's own names; false: no address of it can be rewritten.
+bool put_in_names(Worker& worker, rte_mbuf* frame, const vm_record& vm, std::uint32_t slot) {
+    return !steer_is_translated(&vm, slot) ||
+           translate(frame, steer_translation_of(&worker.plane, vm.vm, slot), STEER_TOWARDS);
+}
+
+BackendCounters& counters_of(Worker& worker, const vm_record& vm, std::uint32_t slot) {
+    return worker.counters.backends[vm.vm * STEER_SLOTS + (slot & 1)];
+}
+
+void to_backend(const Case& c, rte_mbuf* frame, std::uint32_t slot) {
+    ++counters_of(c.worker, *c.outcome.vm, slot).to;
+    depart(c.worker, c.outcome.vm->backend[slot & 1].ifindex - 1, frame);
+}
+
+void forward(const Case& c) {
+    const std::uint32_t slot = c.outcome.verdict.slot;
+    if (!put_in_names(c.worker, c.frame, *c.outcome.vm, slot))
+        return drop(c, STEER_WHY_UNTRANSLATABLE);
+    to_backend(c, c.frame, slot);
+}
+
+// Whole copies, because each is rewritten for its backend.
+void copy_to_backends(const Case& c) {
+    const std::uint64_t word = steer_load64(&c.outcome.vm->steer);
+    for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
+        if (!steer_slot_hears(word, slot)) continue;
+        rte_mbuf* copy = rte_pktmbuf_copy(c.frame, c.frame->pool, 0, UINT32_MAX);
+        if (copy && !put_in_names(c.worker, copy, *c.outcome.vm, slot)) {
+            rte_pktmbuf_free(copy);
+            continue;
+        }
+        to_backend(c, copy, slot);
+    }
+    rte_pktmbuf_free(c.frame);
+}
+
+// The frame gets exactly this length; what lay behind its first segment is not needed any more.
+bool resize(rte_mbuf* frame, std::uint16_t bytes) {
+    if (frame->nb_segs > 1) {
+        rte_pktmbuf_free(frame->next);
+        frame->next = nullptr;
+        frame->nb_segs = 1;
+        frame->pkt_len = frame->data_len;
+    }
+    const std::uint16_t now = frame->data_len;
+    if (now >= bytes) return rte_pktmbuf_trim(frame, static_cast<std::uint16_t>(now - bytes)) == 0;
+    return rte_pktmbuf_append(frame, static_cast<std::uint16_t>(bytes - now)) != nullptr;
+}
+
+void answer(const Case& c) {
+    const bool nd = c.outcome.verdict.why == STEER_WHY_ND_ANSWERED;
+    if (nd && !resize(c.frame, STEER_NA_FRAME_BYTES)) return drop(c, STEER_WHY_PLANE);
+    auto* data = rte_pktmbuf_mtod(c.frame, std::uint8_t*);
+    const std::uint8_t* end = data + rte_pktmbuf_data_len(c.frame);
+    const std::uint8_t* mac = c.outcome.vm->mac;
+    const bool written = nd ? steer_answer_nd(data, end, mac) : steer_answer_arp(data, end, mac);
+    if (!written) return drop(c, STEER_WHY_PLANE);
+    depart(c.worker, c.port, c.frame);
+}
+
+// A verdict of a fenced frame names no slot: who sent it does.
+void count_fenced(const Case& c) {
+    const steer_identity* sender = steer_sender(&c.worker.plane, c.packet.source_mac);
+    if (c.outcome.vm && sender && sender->vm == c.outcome.vm->vm)
+        ++counters_of(c.worker, *c.outcome.vm, sender->slot).fenced;
+}
+
+void refuse(const Case& c) {
+    steer_rst rst;
+    const bool wide = c.packet.family == 6;
+    count_fenced(c);
+    if (!resize(c.frame, wide ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES))
+        return drop(c, STEER_WHY_PLANE);
+    steer_rst_to_sender(&rst, &c.packet, wide);
+    steer_write_rst(rte_pktmbuf_mtod(c.frame, std::uint8_t*), &rst);
+    depart(c.worker, c.port, c.frame);
+}
+
+// ---- ordinary switching -------------------------------------------------------------------------
+
+// A managed VM's broadcasts never reach its sibling: the bridge of the sibling's host would learn the shared
+// MAC on the wrong side and cut the sibling off. (Unless each has its own.)
+bool is_sibling(const vm_record* vm, std::uint32_t ifindex) {
+    if (!vm || (vm->backend[0].flags | vm->backend[1].flags)) return false;
+    return ifindex == vm->backend[0].ifindex || ifindex == vm->backend[1].ifindex;
+}
+
+void flood(const Case& c) {
+    for (std::uint16_t port = 0; port < c.worker.ports; ++port)
+        if (port != c.port && !is_sibling(c.outcome.vm, port + 1u))
+            depart(c.worker, port, rte_pktmbuf_clone(c.frame, c.frame->pool));
+    rte_pktmbuf_free(c.frame);
+}
+
+// Where the destination was seen; a managed VM's frame to an unknown station out of the one uplink.
+void pass(const Case& c) {
+    Worker& worker = c.worker;
+    if (c.outcome.vm) {
+        ++counters_of(worker, *c.outcome.vm, c.outcome.verdict.slot).from;
+    } else if (!steer_sender(&worker.plane, c.packet.source_mac)) {
+        worker.stations.learn(c.packet.source_mac, c.port, worker.plane.tick);
+    }
+    if (c.packet.destination_mac[0] & 1) return flood(c);
+    std::optional<std::uint16_t> port =
+        worker.stations.find(c.packet.destination_mac, worker.plane.tick);
+    if (!port && c.outcome.vm && worker.uplink != kPortsMax) port = worker.uplink;
+    if (!port) return flood(c);
+    if (*port == c.port) return rte_pktmbuf_free(c.frame);  // it is on that side already
+    depart(worker, *port, c.frame);
+}
+
+// ---- one frame ----------------------------------------------------------------------------------
+
+void carry_out(const Case& c) {
+    const std::uint8_t action = c.outcome.verdict.action;
+    const bool leaves = action == STEER_PASS || action == STEER_FORWARD || action == STEER_BOTH;
+    if (c.outcome.source && leaves && !translate(c.frame, c.outcome.source, STEER_BACK)) {
+        count_fenced(c);
+        return drop(c, STEER_WHY_UNTRANSLATABLE);
+    }
+    switch (action) {
+        case STEER_PASS:
+            return pass(c);
+        case STEER_FORWARD:
+            return forward(c);
+        case STEER_BOTH:
+            return copy_to_backends(c);
+        case STEER_ANSWER:
+            return answer(c);
+        case STEER_REFUSE:
+            return refuse(c);
+        default:
+            count_fenced(c);
+            return rte_pktmbuf_free(c.frame);
+    }
+}
+
+}  // namespace
+
+void rewrite_stage(Worker& worker, Burst& burst) {
+    for (std::uint16_t i = 0; i < burst.count; ++i) {
+        carry_out({worker, burst.port, burst.frames[i], burst.parsed[i], burst.outcomes[i]});
+        ++worker.counters.reasons[burst.outcomes[i].verdict.why];
+    }
+}
+
+}  // namespace godwit::dpdk

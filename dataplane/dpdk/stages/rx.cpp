@@ -1,0 +1,13 @@
+#include "dataplane/dpdk/worker.hpp"
+
+#include <rte_ethdev.h>
+
+namespace godwit::dpdk {
+
+bool rx_stage(Worker& worker, std::uint16_t port, Burst& burst) {
+    burst.port = port;
+    burst.count = rte_eth_rx_burst(worker.device[port], 0, burst.frames.data(), kBurstMax);
+    return burst.count > 0;
+}
+
+}  // namespace godwit::dpdk

@@ -1,0 +1,37 @@
+// Two rounds: the lines that the burst's keys may lie in are fetched, then every packet is decided with a
+// lookup of its own. The first round is a hint and no lookup: an earlier packet of this very burst may
+// have made the session that a later one belongs to.
+#include "dataplane/dpdk/worker.hpp"
+
+#include <rte_prefetch.h>
+
+namespace godwit::dpdk {
+namespace {
+
+// The hosted side is the destination of a client's packet and the source of a VM's.
+void fetch_lines(steer_plane& plane, struct steer_packet packet) {
+    if (!steer_kind_has_session(packet.kind)) return;
+    const steer_address* address = steer_hosted(&plane, packet.family, packet.destination);
+    packet.from_backend = address ? 0 : 1;
+    if (!address) address = steer_hosted(&plane, packet.family, packet.source);
+    if (!address) return;
+    steer_key key;
+    steer_key_of(&key, &packet, address->address_id);
+    const std::uint32_t wide = packet.family == 6 ? 1 : 0;
+    const steer_table table = steer_table_of(STEER_SESSIONS4, wide);
+    const struct steer_config* config = steer_config(&plane);
+    const struct steer_places at = steer_places(config, table, steer_hash(config, &key, wide));
+    rte_prefetch0(steer_line(&plane, table, at.first));
+    rte_prefetch0(steer_line(&plane, table, at.second));
+}
+
+}  // namespace
+
+void steer_stage(Worker& worker, Burst& burst) {
+    worker.plane.ifindex = burst.port + 1u;
+    for (std::uint16_t i = 0; i < burst.count; ++i) fetch_lines(worker.plane, burst.parsed[i]);
+    for (std::uint16_t i = 0; i < burst.count; ++i)
+        burst.outcomes[i] = steer_packet(&worker.plane, &burst.parsed[i]);
+}
+
+}  // namespace godwit::dpdk

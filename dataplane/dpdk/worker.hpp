@@ -1,0 +1,77 @@
+// What one worker has, and what a burst is on its way: rx -> parse -> steer -> rewrite -> tx. Everything
+// between rx and tx works on frames alone, without ports: the packet stories run on it as it is.
+#pragma once
+
+#include "dataplane/dpdk/hooks.hpp"
+
+#include "steering/steer.h"
+#include "steering/types.h"
+
+#include "dataplane/dpdk/stations.hpp"
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+struct rte_mbuf;
+
+namespace godwit::dpdk {
+
+inline constexpr std::uint16_t kBurstMax = 32;
+inline constexpr std::uint16_t kPortsMax = 32;
+// A burst sends at most one copy of each frame out of a port, or two when both backends of a VM are
+// behind the same one.
+inline constexpr std::uint16_t kDeparturesMax = 2 * kBurstMax;
+
+// Frames of one port; the burst owns them until a stage hands them on or frees them.
+struct Burst {
+    std::uint16_t port = 0;
+    std::uint16_t count = 0;
+    std::array<rte_mbuf*, kBurstMax> frames;
+    std::array<struct steer_packet, kBurstMax> parsed;
+    std::array<struct steer_outcome, kBurstMax> outcomes;
+};
+
+// Frames that leave, by port; owned until tx sends them.
+struct Departures {
+    std::uint16_t count = 0;
+    std::array<rte_mbuf*, kDeparturesMax> frames;
+};
+
+struct BackendCounters {
+    std::uint64_t to = 0, from = 0, fenced = 0;
+};
+
+// One worker writes, anybody may read.
+struct Counters {
+    std::array<std::uint64_t, STEER_WHYS> reasons{};
+    std::vector<BackendCounters> backends;  // of vm * STEER_SLOTS + slot
+    std::uint64_t unsent = 0;               // frames that found no buffer or no room in a port
+};
+
+struct Worker {
+    Worker(Tables& memory, Stations& learnt, std::uint16_t ports);
+
+    steer_plane plane;
+    Stations& stations;
+    std::uint16_t ports;                            // numbered from 0
+    std::uint16_t uplink = kPortsMax;               // when there is exactly one, else kPortsMax
+    std::array<std::uint16_t, kPortsMax> device{};  // the ethdev of a port
+    Counters counters;
+    std::array<Departures, kPortsMax> departures{};
+};
+
+// Fills the burst from the port's device; false when nothing has come.
+bool rx_stage(Worker& worker, std::uint16_t port, Burst& burst);
+void parse_stage(Burst& burst);
+void steer_stage(Worker& worker, Burst& burst);
+// Carries the verdicts out: every frame is in the departures or freed afterwards, and every reason counted.
+void rewrite_stage(Worker& worker, Burst& burst);
+// Sends everything that leaves; what a port does not take is dropped and counted.
+void tx_stage(Worker& worker);
+
+// A burst that has come, up to its departures. Between rx and tx.
+void run_stages(Worker& worker, Burst& burst);
+
+}  // namespace godwit::dpdk

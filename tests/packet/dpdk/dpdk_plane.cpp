@@ -1,0 +1,167 @@
+#include "tests/packet/dpdk/dpdk_plane.hpp"
+
+#include "dataplane/dpdk/worker.hpp"
+
+#include "tests/packet/dpdk/eal.hpp"
+
+#include <cstring>
+#include <rte_mbuf.h>
+
+namespace godwit::test {
+namespace {
+
+constexpr std::size_t kVms = 4;
+
+std::vector<vm_record> fresh_records() {
+    std::vector<vm_record> records(kVms);
+    const std::uint32_t seconds[] = STEER_TIMEOUTS_DEFAULT_S;
+    for (vm_record& record : records) {
+        record.vm = static_cast<std::uint16_t>(&record - records.data());
+        std::uint32_t ticks[8];
+        for (int i = 0; i < 8; ++i) ticks[i] = seconds[i] * DpdkPlane::kTicksPerSecond;
+        std::memcpy(&record.timeouts, ticks, sizeof(ticks));
+    }
+    return records;
+}
+
+dataplane::HostedAddress hosted_address(const std::string& text) {
+    const Address a = address(text);
+    return {static_cast<std::uint32_t>(a.family), a.words_be()};
+}
+
+dataplane::VmSetup setup_of(const ManagedVm& vm) {
+    dataplane::VmSetup setup;
+    setup.mac = vm.mac;
+    for (const std::string& text : vm.addresses) setup.addresses.push_back(hosted_address(text));
+    for (std::size_t slot = 0; slot < STEER_SLOTS; ++slot) {
+        setup.backends[slot] = {vm.ports[slot] + 1u, vm.mac_of(slot), {}};
+        if (!vm.nat[slot]) continue;
+        for (const std::string& text : vm.nat[slot]->temporary)
+            setup.backends[slot].temporary.push_back(hosted_address(text));
+    }
+    return setup;
+}
+
+}  // namespace
+
+struct DpdkPlane::Stages {
+    std::array<std::vector<struct steer_line>, STEER_TABLES> lines;
+    std::vector<vm_record> records = fresh_records();
+    dpdk::Tables tables;
+    dpdk::Vms vms;
+    dpdk::Directory directory;
+    dpdk::Stations stations{/*seed=*/1, kTicksPerSecond};
+    dpdk::Worker worker;
+    dpdk::Burst burst;
+
+    explicit Stages(const TableSizes& sizes);
+    dpdk::Tables& sized(const TableSizes& sizes);
+    std::vector<Left> take_departures();
+};
+
+dpdk::Tables& DpdkPlane::Stages::sized(const TableSizes& sizes) {
+    std::uint32_t seed = 0x9e3779b9;
+    for (std::uint32_t& word : tables.config.seed) word = seed = seed * 1664525 + 1013904223;
+    for (unsigned t = 0; t < STEER_TABLES; ++t) {
+        const auto table = static_cast<enum steer_table>(t);
+        const bool sessions = steer_is_session_table(table) != 0;
+        tables.config.table[t] = {(sessions ? sizes.session_lines : sizes.handshake_lines) - 1,
+                                  sessions ? sizes.overflow_lines - 1 : 0};
+        lines[t].resize(steer_lines(table, tables.config.table[t]));
+        tables.lines[t] = lines[t];
+    }
+    tables.vms = records;
+    return tables;
+}
+
+DpdkPlane::Stages::Stages(const TableSizes& sizes) : worker(sized(sizes), stations, kPorts) {
+    worker.plane.directory = &directory;
+    worker.uplink = kUplink;
+}
+
+std::vector<DpdkPlane::Left> DpdkPlane::Stages::take_departures() {
+    std::vector<Left> left;
+    for (std::uint16_t port = 0; port < kPorts; ++port) {
+        dpdk::Departures& leaving = worker.departures[port];
+        for (std::uint16_t i = 0; i < leaving.count; ++i)
+            left.push_back({static_cast<Port>(port), bytes_of(leaving.frames[i])});
+        rte_pktmbuf_free_bulk(leaving.frames.data(), leaving.count);
+        leaving.count = 0;
+    }
+    return left;
+}
+
+DpdkPlane::DpdkPlane(TableSizes sizes) {
+    Eal::instance();
+    stages_ = std::make_unique<Stages>(sizes);
+}
+DpdkPlane::~DpdkPlane() = default;
+
+void DpdkPlane::manage(const ManagedVm& vm) {
+    stages_->vms[vm.vm] = setup_of(vm);
+    stages_->directory = dpdk::Directory(stages_->vms);
+    vm_record& to = record(vm.vm);
+    std::memcpy(to.mac, vm.mac.data(), 6);
+    for (std::size_t slot = 0; slot < STEER_SLOTS; ++slot) {
+        to.backend[slot].ifindex = vm.ports[slot] + 1u;
+        to.backend[slot].flags = dataplane::flags_of(stages_->vms[vm.vm], slot);
+        std::memcpy(to.backend[slot].mac, vm.mac_of(slot).data(), 6);
+    }
+}
+
+std::vector<std::string> DpdkPlane::burst(Port from, const std::vector<Bytes>& frames) {
+    dpdk::Burst& burst = stages_->burst;
+    burst.port = from;
+    burst.count = 0;
+    for (const Bytes& frame : frames) burst.frames[burst.count++] = Eal::instance().frame(frame);
+    dpdk::run_stages(stages_->worker, burst);
+    left_ = stages_->take_departures();
+    std::vector<std::string> whys;
+    for (std::uint16_t i = 0; i < burst.count; ++i)
+        whys.push_back(steer_why_name(burst.outcomes[i].verdict.why));
+    return whys;
+}
+
+Outcome DpdkPlane::send(Port from, const Bytes& frame) {
+    Outcome out;
+    out.why = burst(from, {frame}).front();
+    out.action = static_cast<steer_action>(stages_->burst.outcomes[0].verdict.action);
+    out.frame = left_.empty() ? frame : left_.front().frame;
+    if (out.action == STEER_PASS) return out;
+    for (const Left& one : left_) {
+        out.to.push_back(one.port);
+        out.copies.push_back(one.frame);
+    }
+    return out;
+}
+
+vm_record& DpdkPlane::record(std::uint16_t vm) {
+    return stages_->records.at(vm);
+}
+std::span<struct steer_line> DpdkPlane::lines(enum steer_table table) {
+    return stages_->lines[table];
+}
+std::uint64_t DpdkPlane::reason(steer_why why) {
+    return stages_->worker.counters.reasons[why];
+}
+unsigned DpdkPlane::drained_events() {
+    return stages_->tables.drained.load();
+}
+void DpdkPlane::advance_s(std::uint32_t seconds) {
+    stages_->worker.plane.tick += seconds * kTicksPerSecond;
+}
+
+steer_swept DpdkPlane::sweep() {
+    steer_swept total{0, 0, 0};
+    for (unsigned t = 0; t < STEER_TABLES; ++t) {
+        const auto table = static_cast<enum steer_table>(t);
+        const auto count = static_cast<std::uint32_t>(stages_->lines[t].size());
+        const steer_swept swept = steer_sweep(&stages_->worker.plane, table, 0, count);
+        total.live += swept.live;
+        total.closed += swept.closed;
+        total.removed += swept.removed;
+    }
+    return total;
+}
+
+}  // namespace godwit::test

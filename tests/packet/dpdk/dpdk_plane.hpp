@@ -1,0 +1,45 @@
+// The stories on the stages of the DPDK plane: real frames through parse, steer and rewrite, with the test
+// in the place of rx and tx. Needs no root and no hugepages.
+#pragma once
+
+#include "tests/packet/plane.hpp"
+
+#include <memory>
+#include <vector>
+
+namespace godwit::test {
+
+class DpdkPlane final : public Plane {
+public:
+    explicit DpdkPlane(TableSizes sizes = {});
+    ~DpdkPlane() override;
+
+    void manage(const ManagedVm& vm) override;
+    Outcome send(Port from, const Bytes& frame) override;
+    vm_record& record(std::uint16_t vm) override;
+    std::span<steer_line> lines(steer_table table) override;
+    std::uint64_t reason(steer_why why) override;
+    steer_swept sweep() override;
+    unsigned drained_events() override;
+    std::uint32_t ticks_per_s() const override { return kTicksPerSecond; }
+    void advance_s(std::uint32_t seconds) override;
+
+    // All of them in one burst, at most 32; the reasons in their order. What leaves is in left() afterwards.
+    std::vector<std::string> burst(Port from, const std::vector<Bytes>& frames);
+    struct Left {
+        Port port;
+        Bytes frame;
+        bool operator==(const Left&) const = default;
+    };
+    const std::vector<Left>& left() const { return left_; }
+
+    static constexpr std::uint32_t kTicksPerSecond = 1000;
+    struct Stages;
+    Stages& stages() { return *stages_; }
+
+private:
+    std::unique_ptr<Stages> stages_;
+    std::vector<Left> left_;
+};
+
+}  // namespace godwit::test

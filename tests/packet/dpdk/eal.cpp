@@ -1,0 +1,70 @@
+#include "tests/packet/dpdk/eal.hpp"
+
+#include <cstring>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <stdexcept>
+
+namespace godwit::test {
+namespace {
+
+[[noreturn]] void give_up(const std::string& doing) {
+    throw std::runtime_error(doing + ": " + rte_strerror(rte_errno));
+}
+
+}  // namespace
+
+Eal& Eal::instance() {
+    static Eal eal;
+    return eal;
+}
+
+Eal::Eal() {
+    std::vector<std::string> words{
+        "tests", "--no-huge",  "--no-pci",         "--no-shconf",      "--no-telemetry",   "-m",
+        "64",    "--lcores=0", "--vdev=net_ring0", "--vdev=net_ring1", "--log-level=error"};
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0)
+        give_up("start DPDK's environment");
+    pool_ = rte_pktmbuf_pool_create("frames", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+    if (!pool_) give_up("make the pool of frames");
+}
+
+rte_mbuf* Eal::frame(const Bytes& bytes) {
+    rte_mbuf* frame = rte_pktmbuf_alloc(pool_);
+    if (!frame) give_up("take a frame from the pool");
+    std::memcpy(rte_pktmbuf_append(frame, static_cast<std::uint16_t>(bytes.size())), bytes.data(),
+                bytes.size());
+    return frame;
+}
+
+std::uint32_t Eal::frames_out() const {
+    return rte_mempool_in_use_count(pool_);
+}
+
+std::uint16_t Eal::loop(unsigned number) {
+    std::uint16_t port = 0;
+    const std::string name = "net_ring" + std::to_string(number);
+    const rte_eth_conf plain{};
+    if (rte_eth_dev_get_port_by_name(name.c_str(), &port) != 0) give_up("find " + name);
+    if (rte_eth_dev_configure(port, 1, 1, &plain) != 0) give_up("configure " + name);
+    const unsigned socket = static_cast<unsigned>(SOCKET_ID_ANY);
+    if (rte_eth_rx_queue_setup(port, 0, 64, socket, nullptr, pool_) != 0 ||
+        rte_eth_tx_queue_setup(port, 0, 64, socket, nullptr) != 0 || rte_eth_dev_start(port) != 0)
+        give_up("start " + name);
+    return port;
+}
+
+Bytes bytes_of(const rte_mbuf* frame) {
+    Bytes bytes;
+    for (const rte_mbuf* part = frame; part; part = part->next) {
+        const auto* data = rte_pktmbuf_mtod(part, const std::uint8_t*);
+        bytes.insert(bytes.end(), data, data + part->data_len);
+    }
+    return bytes;
+}
+
+}  // namespace godwit::test
