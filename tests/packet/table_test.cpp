@@ -1,6 +1,5 @@
-// The session table itself: room, overflow, keys told apart, and many cores at once. (ThreadSanitizer does
-// not know the double look at `meta` that makes a torn key harmless, so the threads are judged by what
-// they leave behind.)
+// The session table itself: room, overflow, keys told apart, and many cores at once. The last is judged by
+// what the threads leave behind, and by ThreadSanitizer.
 #include "tests/packet/model_memory.hpp"
 
 #include "steering/steer.h"
