@@ -154,8 +154,9 @@ void add_migrate(CLI::App& group, Command& chosen) {
            "--rounds", options->rounds,
            "method whole: compares sent while the guest runs; with a budget at most so many")
         ->check(CLI::Range(0, 100));
-    sub->add_option("--pause-budget-ms", options->pause_budget_ms,
-                    "method whole: the guest is not stopped for longer than this")
+    sub->add_option(
+           "--pause-budget-ms", options->pause_budget_ms,
+           "method whole: the longest pause up to the commit; refused before or taken back")
         ->check(CLI::PositiveNumber);
     sub->add_option("--steering", options->steering, "how frames reach the VMs")
         ->check(CLI::IsMember({"l2"}));

@@ -90,11 +90,16 @@ struct MemoryPolicy {
     // Method whole only. Extra compares sent while the guest runs: exactly so many, or with a
     // budget at most so many.
     std::uint32_t rounds = 0;
-    // The longest the guest may stand still. What would take longer is not begun, what has become
-    // longer before the commit is taken back; the job fails and says how it could be done.
+    // The longest the guest may stand still from its stop to the commit. What would take longer is
+    // not begun, what has become longer is taken back; the job fails and says how it could be done.
+    // After the commit the port is turned and the destination runs: a few requests that no budget
+    // can take back.
     std::optional<std::uint32_t> pause_budget_ms;
 };
 BOOST_DESCRIBE_STRUCT(MemoryPolicy, (), (strategy, on_conflict, rounds, pause_budget_ms))
+// When the drain's deadline comes. wait: it goes on. rollback: the default owner is the source again and
+// the destination drains; what its sessions wrote into regions goes with it, for the source's memory
+// was never copied back. reset: what is left on the source is told with RSTs, counted, and the job goes on.
 enum class OnDeadline { wait, rollback, reset };
 BOOST_DESCRIBE_ENUM(OnDeadline, wait, rollback, reset)
 struct DrainPolicy {

@@ -64,7 +64,7 @@ void note_frozen(JobRun& run, const protocol::CopyStatus& status) {
 // Said before it is done: whoever takes over from this controller finds a source that may stand still.
 Task<void> freeze(JobRun& run, protocol::CopyStatus status) {
     if (status.state != protocol::OperationState::done) {
-        Result<void> shown = run.show(0.95, "stopping the source");
+        Result<void> shown = run.announce(0.95, "stopping the source");
         if (!shown) co_return shown;
         protocol::FreezeRequest request{run.command("freezing")};
         Result<protocol::CopyStatus> frozen =
@@ -102,6 +102,8 @@ Task<bool> is_ready(JobRun& run) {
 }
 
 Task<void> wait_until_ready(JobRun& run) {
+    Result<void> shown = run.announce(0.95, "waiting for the fresh VM to listen");
+    if (!shown) co_return shown;
     while (true) {
         Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
         if (!vm) co_return std::unexpected(std::move(vm).error());
@@ -111,8 +113,6 @@ Task<void> wait_until_ready(JobRun& run) {
         Result<bool> ready = co_await is_ready(run);
         if (!ready) co_return std::unexpected(std::move(ready).error());
         if (*ready) co_return Result<void>{};
-        Result<void> shown = run.show(0.95, "waiting for the fresh VM to listen");
-        if (!shown) co_return shown;
         if (run.is_late())
             co_return fail(Fault::Rejected, "start the VM at " + run.job.destination,
                            "it does not listen where the source does", "not-ready");

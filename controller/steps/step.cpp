@@ -81,7 +81,12 @@ Result<void> JobRun::show(double fraction, const std::string& detail) {
     job.detail = detail;
     const std::string now_shown = json::to_text(job.progress) + detail;
     if (now_shown == shown || now_ms() - shown_ms < 1000) return {};
-    shown = now_shown;
+    return announce(fraction, detail);
+}
+
+Result<void> JobRun::announce(double fraction, const std::string& detail) {
+    advance_percent(job, fraction);
+    shown = json::to_text(job.progress) + detail;
     shown_ms = now_ms();
     return note("progress", detail);
 }

@@ -53,6 +53,8 @@ struct JobRun {
     Result<void> note(const std::string& what, const std::string& detail);
     // Writes progress when it changed, once a second at most. `fraction` of the phase is done.
     Result<void> show(double fraction, const std::string& detail);
+    // The same, never held back: something else begins.
+    Result<void> announce(double fraction, const std::string& detail);
     // Waits for the bell or one poll interval. Conflict cancel-requested when the job is to turn
     // back, Conflict stale-epoch when another controller has taken over.
     Task<void> pause(std::uint64_t rung);
