@@ -42,6 +42,18 @@ dataplane::VmSetup setup_of(const ManagedVm& vm) {
     return setup;
 }
 
+struct steer_config config_of(const TableSizes& sizes) {
+    struct steer_config config{};
+    std::uint32_t seed = 0x9e3779b9;
+    for (std::uint32_t& word : config.seed) word = seed = seed * 1664525 + 1013904223;
+    for (unsigned t = 0; t < STEER_TABLES; ++t) {
+        const bool sessions = steer_is_session_table(static_cast<enum steer_table>(t)) != 0;
+        config.table[t] = {(sessions ? sizes.session_lines : sizes.handshake_lines) - 1,
+                           sessions ? sizes.overflow_lines - 1 : 0};
+    }
+    return config;
+}
+
 }  // namespace
 
 struct DpdkPlane::Stages {
@@ -54,27 +66,22 @@ struct DpdkPlane::Stages {
     dpdk::Worker worker;
     dpdk::Burst burst;
 
-    explicit Stages(const TableSizes& sizes);
-    dpdk::Tables& sized(const TableSizes& sizes);
+    explicit Stages(const struct steer_config& config);
+    dpdk::Tables& made_of(const struct steer_config& config);
     std::vector<Left> take_departures();
 };
 
-dpdk::Tables& DpdkPlane::Stages::sized(const TableSizes& sizes) {
-    std::uint32_t seed = 0x9e3779b9;
-    for (std::uint32_t& word : tables.config.seed) word = seed = seed * 1664525 + 1013904223;
+dpdk::Tables& DpdkPlane::Stages::made_of(const struct steer_config& config) {
+    tables.config = config;
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
-        const auto table = static_cast<enum steer_table>(t);
-        const bool sessions = steer_is_session_table(table) != 0;
-        tables.config.table[t] = {(sessions ? sizes.session_lines : sizes.handshake_lines) - 1,
-                                  sessions ? sizes.overflow_lines - 1 : 0};
-        lines[t].resize(steer_lines(table, tables.config.table[t]));
+        lines[t].resize(steer_lines(static_cast<enum steer_table>(t), config.table[t]));
         tables.lines[t] = lines[t];
     }
     tables.vms = records;
     return tables;
 }
 
-DpdkPlane::Stages::Stages(const TableSizes& sizes) : worker(sized(sizes), stations, kPorts) {
+DpdkPlane::Stages::Stages(const struct steer_config& config) : worker(made_of(config), stations, kPorts) {
     worker.plane.directory = &directory;
     worker.uplink = kUplink;
 }
@@ -91,9 +98,10 @@ std::vector<DpdkPlane::Left> DpdkPlane::Stages::take_departures() {
     return left;
 }
 
-DpdkPlane::DpdkPlane(TableSizes sizes) {
+DpdkPlane::DpdkPlane(TableSizes sizes) : DpdkPlane(config_of(sizes)) {}
+DpdkPlane::DpdkPlane(const struct steer_config& config) {
     Eal::instance();
-    stages_ = std::make_unique<Stages>(sizes);
+    stages_ = std::make_unique<Stages>(config);
 }
 DpdkPlane::~DpdkPlane() = default;
 

@@ -12,6 +12,8 @@ namespace godwit::test {
 class DpdkPlane final : public Plane {
 public:
     explicit DpdkPlane(TableSizes sizes = {});
+    // With the geometry and the hash of another plane, so that both keep everything at the same place.
+    explicit DpdkPlane(const struct steer_config& config);
     ~DpdkPlane() override;
 
     void manage(const ManagedVm& vm) override;
