@@ -271,17 +271,14 @@ std::string hex(const Bytes& bytes) {
     return text;
 }
 
-// Copies go only to backends that listen, and those that can be rewritten; the model names both.
+// A copy for each backend that hears, in its names, in any order.
 bool same_ports(const Outcome& real, const Outcome& model) {
     if (model.action != STEER_BOTH) return real.to == model.to;
-    const auto named = [&](std::size_t copy) {
-        for (std::size_t i = 0; i < model.to.size(); ++i)
-            if (model.to[i] == real.to[copy] && model.copies[i] == real.copies[copy]) return true;
-        return false;
-    };
-    for (std::size_t copy = 0; copy < real.to.size(); ++copy)
-        if (!named(copy)) return false;
-    return !real.to.empty();
+    std::vector<Sent> is, should;
+    for (std::size_t i = 0; i < real.to.size(); ++i) is.push_back({real.to[i], real.copies[i]});
+    for (std::size_t i = 0; i < model.to.size(); ++i)
+        should.push_back({model.to[i], model.copies[i]});
+    return std::ranges::is_permutation(is, should);
 }
 
 }  // namespace

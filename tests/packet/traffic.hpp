@@ -25,6 +25,7 @@ private:
 struct Sent {
     Port from;
     Bytes frame;
+    bool operator==(const Sent&) const = default;
 };
 
 class Traffic {
