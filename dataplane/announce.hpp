@@ -1,4 +1,4 @@
-// Frames the switch sends of its own accord, by AF_PACKET out of the uplinks: whose the hosted addresses
+// Frames the switch sends of its own accord out of the uplinks: whose the hosted addresses
 // are (RFC 5227 section 3, RFC 4861 section 7.2.6).
 #pragma once
 
@@ -9,6 +9,6 @@
 namespace godwit::dataplane {
 
 // One gratuitous ARP or unsolicited neighbour advertisement per address and uplink.
-Result<void> announce(const VmSetup& vm, const std::vector<PortState>& ports);
+Result<void> announce(const VmSetup& vm, Plane& plane);
 
 }  // namespace godwit::dataplane

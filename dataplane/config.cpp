@@ -4,6 +4,8 @@
 #include "lib/config.hpp"
 #include "lib/http/address.hpp"
 
+#include "dataplane/device.hpp"
+
 #include <net/if.h>
 #include <set>
 
@@ -12,12 +14,31 @@ namespace {
 
 using Errors = std::vector<FieldError>;
 
+constexpr std::uint32_t kCpusMax = 1024;   // CPU_SETSIZE
+constexpr std::size_t kDpdkPortsMax = 32;  // RTE_MAX_ETHPORTS
+
 void require(bool good, Errors& errors, std::string pointer, std::string message) {
     if (!good) errors.push_back({std::move(pointer), std::move(message), 0, 0});
 }
 
+// An interface, or for DPDK a device instead. True: a device.
+bool check_way(PlaneKind plane, const PortConfig& port, const std::string& at, Errors& errors) {
+    if (port.device.empty()) {
+        require(!port.interface.empty() && port.interface.size() < IFNAMSIZ, errors,
+                at + "/interface", "expected the name of a network interface, 1 to 15 characters");
+        return false;
+    }
+    require(plane == PlaneKind::dpdk, errors, at + "/device",
+            "is for plane: dpdk; name the interface instead");
+    require(port.interface.empty(), errors, at + "/interface",
+            "is said by the device already, leave one of them out");
+    Result<Device> device = parse_device(port.device);
+    if (!device) require(false, errors, at + "/device", device.error().cause);
+    return true;
+}
+
 void check_ports(const SwitchConfig& config, Errors& errors) {
-    std::set<std::string> names, interfaces;
+    std::set<std::string> names, ways;
     bool uplink = false;
     for (std::size_t i = 0; i < config.ports.size(); ++i) {
         const PortConfig& port = config.ports[i];
@@ -25,10 +46,10 @@ void check_ports(const SwitchConfig& config, Errors& errors) {
         require(!port.name.empty(), errors, at + "/name", "is empty, give the port a name");
         require(names.insert(port.name).second, errors, at + "/name",
                 "\"" + port.name + "\" names another port already");
-        require(!port.interface.empty() && port.interface.size() < IFNAMSIZ, errors,
-                at + "/interface", "expected the name of a network interface, 1 to 15 characters");
-        require(interfaces.insert(port.interface).second, errors, at + "/interface",
-                "\"" + port.interface + "\" is another port's interface already");
+        const bool by_device = check_way(config.plane, port, at, errors);
+        const std::string& way = by_device ? port.device : port.interface;
+        require(ways.insert(way).second, errors, at + (by_device ? "/device" : "/interface"),
+                "\"" + way + "\" is another port's already");
         uplink = uplink || port.role == PortRole::uplink;
     }
     require(uplink, errors, "/ports",
@@ -39,6 +60,21 @@ void check_range(std::uint32_t value, std::uint32_t least, std::uint32_t most, E
                  std::string pointer) {
     require(value >= least && value <= most, errors, std::move(pointer),
             "expected " + std::to_string(least) + " to " + std::to_string(most));
+}
+
+void check_dpdk(const SwitchConfig& config, Errors& errors) {
+    const DpdkConfig& dpdk = config.dpdk;
+    check_range(dpdk.memory_mb, 64, 1u << 20, errors, "/dpdk/memory_mb");
+    require(
+        dpdk.lcores.size() <= 1, errors, "/dpdk/lcores",
+        "expected one CPU at most: every packet of a session has to come to the same worker, and "
+        "there is one");
+    for (std::size_t i = 0; i < dpdk.lcores.size(); ++i)
+        check_range(dpdk.lcores[i], 0, kCpusMax - 1, errors, "/dpdk/lcores/" + std::to_string(i));
+    require(dpdk.file_prefix.find_first_of("/ \t\n") == std::string::npos, errors,
+            "/dpdk/file_prefix", "becomes part of a file name, neither / nor spaces may be in it");
+    require(config.plane != PlaneKind::dpdk || config.ports.size() <= kDpdkPortsMax, errors,
+            "/ports", "plane dpdk has at most " + std::to_string(kDpdkPortsMax) + " ports");
 }
 
 void check(const SwitchConfig& config, Errors& errors) {
@@ -65,6 +101,7 @@ void check(const SwitchConfig& config, Errors& errors) {
     check_range(config.tables.sessions_v6, 1024, 1u << 25, errors, "/tables/sessions_v6");
     check_range(config.tables.handshakes, 256, 1u << 22, errors, "/tables/handshakes");
     check_ports(config, errors);
+    check_dpdk(config, errors);
 }
 
 }  // namespace

@@ -16,15 +16,26 @@ namespace godwit::dataplane {
 
 BOOST_DESCRIBE_ENUM(PortRole, uplink, vm)
 
-enum class PlaneKind { ebpf };
-BOOST_DESCRIBE_ENUM(PlaneKind, ebpf)
+enum class PlaneKind { ebpf, dpdk };
+BOOST_DESCRIBE_ENUM(PlaneKind, ebpf, dpdk)
 
 struct PortConfig {
     std::string name, interface;
     PortRole role = PortRole::uplink;
-    static constexpr std::string_view kRequired[] = {"name", "interface", "role"};
+    std::string device;  // plane dpdk, dataplane/device.hpp; empty: af_packet:INTERFACE
+    static constexpr std::string_view kRequired[] = {"name", "role"};
 };
-BOOST_DESCRIBE_STRUCT(PortConfig, (), (name, interface, role))
+BOOST_DESCRIBE_STRUCT(PortConfig, (), (name, interface, role, device))
+
+// How DPDK's environment is started; nothing of it concerns plane ebpf.
+struct DpdkConfig {
+    std::vector<std::uint32_t> lcores;  // the worker's CPU; empty: wherever the kernel puts it
+    std::uint32_t memory_mb = 128;
+    bool hugepages = false;
+    std::string file_prefix;  // empty: godwit-ID
+    std::string table_dir;    // empty: state_dir
+};
+BOOST_DESCRIBE_STRUCT(DpdkConfig, (), (lcores, memory_mb, hugepages, file_prefix, table_dir))
 
 struct TableConfig {  // sessions and handshakes it must be able to hold
     std::uint32_t sessions_v4 = 1 << 20;
@@ -54,6 +65,7 @@ struct SwitchConfig {
     std::string peer_token_file;
     std::string state_dir = "/var/lib/godwit-switch";
     std::string bpffs = "/sys/fs/bpf/godwit";
+    DpdkConfig dpdk;
     TableConfig tables;
     TimeoutConfig timeouts;
     std::vector<PortConfig> ports;
@@ -61,7 +73,7 @@ struct SwitchConfig {
                                                      "peer_token_file", "ports"};
 };
 BOOST_DESCRIBE_STRUCT(SwitchConfig, (),
-                      (apiVersion, kind, id, plane, listen, peer_token_file, state_dir, bpffs,
+                      (apiVersion, kind, id, plane, listen, peer_token_file, state_dir, bpffs, dpdk,
                        tables, timeouts, ports))
 
 // Rejected with every error at once (lib/config.hpp). Never looks at the machine: a file that is good

@@ -9,8 +9,8 @@
 #include "dataplane/config.hpp"
 #include "dataplane/loops.hpp"
 #include "dataplane/metrics.hpp"
+#include "dataplane/planes.hpp"
 #include "dataplane/routes.hpp"
-#include "ebpf/plane.hpp"
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -22,24 +22,10 @@ using namespace godwit;
 using namespace godwit::dataplane;
 namespace asio = boost::asio;
 
-Result<std::unique_ptr<Plane>> open_plane(const SwitchConfig& config) {
-    ebpf::PlaneOptions options;
-    options.bpffs = config.bpffs;
-    for (const PortConfig& port : config.ports)
-        options.ports.push_back({port.name, port.interface, port.role});
-    options.sizes = {config.tables.sessions_v4, config.tables.sessions_v6,
-                     config.tables.handshakes};
-    const TimeoutConfig& t = config.timeouts;
-    options.timeouts_s = {t.established_s, t.transitory_s, t.udp_s,       t.icmp_s,
-                          t.handshake_s,   t.linger_s,     t.tombstone_s, t.fragment_s};
-    return ebpf::EbpfPlane::open(options);
-}
-
 asio::awaitable<void> until_stopped(asio::io_context& io, http::Server& server,
                                     EventStream& events) {
     const int signal = co_await daemon::stop_signal();
-    log::info("switch",
-              "signal " + std::to_string(signal) + ": programs and tables stay in the kernel");
+    log::info("switch", "signal " + std::to_string(signal) + ": the sessions stay");
     daemon::notify_stopping();
     events.close();
     server.stop();
@@ -69,6 +55,7 @@ Result<void> run(const SwitchConfig& config) {
                             flipped.raise();
                         });
     Result<void> started = steerings.start();
+    if (started) started = plane->get()->start();
     if (!started) return started;
     register_metrics(metrics, **plane, steerings);
 

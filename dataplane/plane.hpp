@@ -39,9 +39,9 @@ struct PortSetup {
 struct PortState {
     std::string name, interface;
     PortRole role = PortRole::uplink;
-    std::uint32_t ifindex = 0;
+    std::uint32_t ifindex = 0;  // the plane's number of it, never 0: the kernel's, or its place + 1
     bool up = false;
-    std::string program;  // "xdp", "tcx", "clsact"
+    std::string program;  // "xdp", "tcx", "clsact", or the driver: "net_af_packet"
     std::uint64_t packets = 0, drops = 0;
 };
 
@@ -111,6 +111,9 @@ public:
     virtual bool adopted() const = 0;
     virtual std::vector<PortState> ports() = 0;
 
+    // Every VM has been told: packets may come. (A plane that was adopted has not stopped.)
+    virtual Result<void> start() = 0;
+
     // Makes the plane's lookups (identity, hosted and temporary addresses, translations) and the record's backends, MAC and timeouts
     // equal to `setup`; entries of `vm` that setup does not name any more are removed. Does not touch the
     // steer word: the caller stores that last. Order inside: rules first, removals last.
@@ -126,8 +129,8 @@ public:
     // Every program that began before this call has ended when it returns (an RCU grace period).
     virtual Result<void> grace_period() = 0;
 
-    // Ages `lines` lines of every table from a cursor the plane keeps; runs to its end even if this
-    // process is killed.
+    // Ages `lines` lines of every table from a cursor the plane keeps. A kill in the middle leaves entries
+    // and counters agreeing: it does not interrupt it, or the next process counts again.
     virtual Result<steer_swept> sweep(std::uint32_t lines) = 0;
 
     virtual std::uint32_t tick() = 0;  // now, in the plane's unit
@@ -147,8 +150,8 @@ public:
     virtual int events_fd() = 0;
     virtual void poll_events(const std::function<void(const Drained&)>& on_drained) = 0;
 
-    // Ends every session and handshake of `slot`, with exact counters, in one go that a kill cannot
-    // interrupt. Tell::peers: whatever the peer of one of its TCP sessions sends next is answered with an
+    // Ends every session and handshake of `slot`, with exact counters; of what a kill in the middle has left
+    // the same holds as for sweep(), and who asks again ends the rest. Tell::peers: whatever the peer of one of its TCP sessions sends next is answered with an
     // RST made of its own numbers, so that it is accepted; counted as `reset`. The others, and with
     // Tell::nobody all, are just forgotten and counted as `dropped`.
     enum class Tell { peers, nobody };
@@ -156,6 +159,9 @@ public:
         std::uint64_t reset = 0, dropped = 0;
     };
     virtual Result<ResetCount> end_sessions(std::uint16_t vm, std::uint32_t slot, Tell tell) = 0;
+
+    // A frame of the switch's own, out of a port (PortState::ifindex).
+    virtual Result<void> transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) = 0;
 };
 
 }  // namespace godwit::dataplane

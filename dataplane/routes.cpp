@@ -106,7 +106,7 @@ Answer post_announce(Control* control, Request request) {
     if (!setup) co_return http::problem_response(setup.error());
     for (int round = 0; round < kAnnouncements; ++round) {
         if (round > 0) co_await control->clock.sleep_for(kAnnounceEvery);
-        Result<void> told = announce(*setup, control->plane.ports());
+        Result<void> told = announce(*setup, control->plane);
         if (!told) co_return http::problem_response(told.error());
     }
     co_return http::json_response(200, json::bj::value(json::bj::object{}));

@@ -2,16 +2,15 @@
 // when everything they look into is there.
 #include "lib/log.hpp"
 
+#include "dataplane/table_config.hpp"
 #include "ebpf/attach.hpp"
 #include "ebpf/state.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <net/if.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -38,27 +37,6 @@ constexpr const char* kPinned[] = {
 int quiet(enum libbpf_print_level level, const char* format, va_list arguments) {
     if (level == LIBBPF_DEBUG || !log::is_on(log::Level::debug)) return 0;
     return vfprintf(stderr, format, arguments);
-}
-
-steer_geometry geometry(std::uint32_t home_lines) {
-    const std::uint32_t home = std::bit_ceil(std::max(home_lines, 1u));
-    return {home - 1, std::max(home / 8, 1u) - 1};
-}
-
-// Twice the slots that are wanted: at half load two choices and the overflow area lose nobody.
-steer_config fresh_config(const dataplane::TableSizes& sizes) {
-    steer_config config{};
-    config.table[STEER_SESSIONS4] = geometry(sizes.sessions_v4);
-    config.table[STEER_SESSIONS6] = geometry(sizes.sessions_v6 * 2);
-    for (const auto table : {STEER_HANDSHAKES4, STEER_HANDSHAKES6, STEER_CHANCES4, STEER_CHANCES6,
-                             STEER_FRAGMENTS4, STEER_FRAGMENTS6}) {
-        const std::uint32_t entries =
-            table < STEER_CHANCES4 ? sizes.handshakes : sizes.handshakes / 4;
-        config.table[table] = geometry(steer_is_v6_table(table) ? entries : entries / 2);
-        config.table[table].overflow_mask = 0;
-    }
-    if (getrandom(config.seed, sizeof(config.seed), 0) != sizeof(config.seed)) std::abort();
-    return config;
 }
 
 // The settings of an earlier process, if there are any. The layout is written when everything is there and
@@ -174,11 +152,6 @@ Result<void> map_tables(const bpf_object* object, const steer_config& config,
     return {};
 }
 
-steer_timeouts in_ticks(const steer_timeouts& s, std::uint32_t hz) {
-    return {s.established * hz, s.transitory * hz, s.udp * hz,       s.icmp * hz,
-            s.handshake * hz,   s.linger * hz,     s.tombstone * hz, s.fragment * hz};
-}
-
 void fill_settings(plane_settings& set, const std::vector<dataplane::PortState>& ports) {
     std::uint32_t uplinks = 0, count = 0;
     for (const dataplane::PortState& port : ports) {
@@ -229,7 +202,7 @@ Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& op
     Result<bool> adopts = read_settings(options.bpffs, earlier);
     if (!adopts) return std::unexpected(std::move(adopts).error());
     state->adopted = *adopts;
-    const steer_config config = *adopts ? earlier.steer : fresh_config(options.sizes);
+    const steer_config config = *adopts ? earlier.steer : dataplane::fresh_config(options.sizes);
     Result<Object> object = load(options.bpffs, config);
     if (!object) return std::unexpected(std::move(object).error());
     state->object = std::move(*object);
@@ -253,7 +226,7 @@ Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& op
     plane_settings& set = state->set();
     set.steer = config;
     set.ticks_per_second = *hz;
-    set.timeouts = in_ticks(options.timeouts_s, *hz);
+    set.timeouts = dataplane::in_ticks(options.timeouts_s, *hz);
     fill_settings(set, state->ports);
     set.layout = GODWIT_LAYOUT;
     state->cpus = libbpf_num_possible_cpus();

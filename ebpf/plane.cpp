@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <ifaddrs.h>
 #include <linux/if_link.h>
+#include <linux/if_packet.h>
 #include <linux/membarrier.h>
 #include <net/if.h>
 #include <sys/socket.h>
@@ -122,6 +123,21 @@ Result<dataplane::Plane::ResetCount> EbpfPlane::end_sessions(std::uint16_t vm, s
         run_program(program_fd("end_sessions"), &argument, sizeof(argument), "end_sessions");
     if (!ran) return std::unexpected(std::move(ran).error());
     return ResetCount{argument.reset, argument.dropped};
+}
+
+// A socket each time: announcements are rare.
+Result<void> EbpfPlane::transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) {
+    const Fd socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+    if (!socket) return fail_errno(Fault::Retry, "open a packet socket");
+    sockaddr_ll to{};
+    to.sll_family = AF_PACKET;
+    to.sll_ifindex = static_cast<int>(ifindex);
+    to.sll_halen = 6;
+    std::memcpy(to.sll_addr, frame.data(), 6);
+    if (sendto(socket.get(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&to),
+               sizeof(to)) < 0)
+        return fail_errno(Fault::Retry, "send a frame");
+    return {};
 }
 
 void EbpfPlane::uninstall() {

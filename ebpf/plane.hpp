@@ -30,6 +30,7 @@ public:
 
     bool adopted() const override;
     std::vector<dataplane::PortState> ports() override;
+    Result<void> start() override { return {}; }  // ports are attached by open()
     Result<void> set_vm(std::uint16_t vm, const dataplane::VmSetup& setup) override;
     Result<void> clear_vm(std::uint16_t vm) override;
     vm_record& record(std::uint16_t vm) override;
@@ -44,6 +45,7 @@ public:
     int events_fd() override;
     void poll_events(const std::function<void(const Drained&)>& on_drained) override;
     Result<ResetCount> end_sessions(std::uint16_t vm, std::uint32_t slot, Tell tell) override;
+    Result<void> transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) override;
 
     // Takes programs off the ports and removes every pin: the opposite of open(). Sessions are forgotten.
     void uninstall();

@@ -19,8 +19,8 @@ MAY_INCLUDE = {
     "cli": {"protocol", "lib"},
     "lab": {"vm_agent"},
 }
-# The one arrow against the grain: a plane implements the interface its program declares.
-INTERFACES = {("ebpf", "dataplane/plane.hpp")}
+# The arrows against the grain: a plane implements the interface its program declares, and sizes its tables as all do.
+INTERFACES = {("ebpf", "dataplane/plane.hpp"), ("ebpf", "dataplane/table_config.hpp")}
 # What an application links knows nothing of the agent around it.
 ALONE = {"vm_agent/region": "vm_agent/region/"}
 SOURCE = {".h", ".hpp", ".c", ".cpp"}

@@ -16,12 +16,15 @@
 
 namespace godwit::dpdk {
 
+class Resets;
+
 // The plane's memory, as its owner has it: hugepages, a shared file, or a test's vectors. The
 // spans hold steer_lines() lines and STEER_VMS_MAX or fewer records.
 struct Tables {
     struct steer_config config{};
     std::array<std::span<struct steer_line>, STEER_TABLES> lines;
     std::span<vm_record> vms;
+    Resets* resets = nullptr;               // none: nobody is ever told
     std::atomic<std::uint32_t> drained{0};  // "look at the counters", so many times
 };
 

@@ -16,6 +16,7 @@ public:
 
     bool adopted() const override { return false; }
     std::vector<dataplane::PortState> ports() override { return ports_; }
+    Result<void> start() override { return {}; }
     Result<void> set_vm(std::uint16_t vm, const dataplane::VmSetup& setup) override {
         if (refuse_) return fail(Fault::Retry, "tell the plane", "refused");
         order.push_back("set_vm " + std::to_string(vm) + " word " +
@@ -47,9 +48,15 @@ public:
         return count;
     }
 
+    Result<void> transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) override {
+        sent.emplace_back(ifindex, std::vector(frame.begin(), frame.end()));
+        return {};
+    }
+
     void refuse(bool refuse) { refuse_ = refuse; }
 
     std::vector<std::string> order;
+    std::vector<std::pair<std::uint32_t, std::vector<std::uint8_t>>> sent;
     std::map<std::uint16_t, dataplane::VmSetup> setups;
 
 private:

@@ -3,7 +3,7 @@
     client --uplink-- switch --host-a-- a      a and b are "the VM" twice: the same address, the same MAC
                            \\--host-b-- b
                             \\-other--- c      another machine of the same network
-The switch's ports are in a bridge, which switches what is not managed.
+For plane ebpf the switch's ports are in a bridge, which switches what is not managed; plane dpdk does that itself.
 """
 import ctypes
 import os
@@ -34,7 +34,7 @@ def path_of(place):
     return pathlib.Path("/run/netns") / (PREFIX + place)
 
 
-def make():
+def make(plane="ebpf"):
     for place in ("switch", *PLACES):
         sh(f"ip netns add {PREFIX}{place} && ip -n {PREFIX}{place} link set lo up")
     switch = f"{PREFIX}switch"
@@ -43,11 +43,14 @@ def make():
     for place, (port, mac, addresses) in PLACES.items():
         there = f"{PREFIX}{place}"
         sh(f"ip -n {switch} link add {port} type veth peer name eth0 netns {there}")
-        sh(f"ip -n {switch} link set {port} master br0 up && ip -n {there} link set eth0 address {mac} up")
+        master = "master br0" if plane == "ebpf" else ""
+        sh(f"ip -n {switch} link set {port} {master} up && ip -n {there} link set eth0 address {mac} up")
         for address in addresses:
             sh(f"ip -n {there} addr add {address} dev eth0 {'nodad' if ':' in address else ''}")
-        # Checksums are finished by the sender, and frames that XDP redirects are taken: a NIC does both.
-        features = "tx off tso off gso off gro on" if place == "client" else "gro on"
+        # Checksums are finished by the sender, and frames that XDP redirects are taken: a NIC does both. For an
+        # af_packet device everybody must: it takes bytes for what they are, and no segment for the kernel to cut.
+        whole = place == "client" or plane == "dpdk"
+        features = "tx off tso off gso off gro on" if whole else "gro on"
         sh(f"nsenter --net={path_of(place)} ethtool -K eth0 {features}")
     sh(f"ip -n {switch} link set br0 up")
 

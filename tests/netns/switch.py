@@ -28,8 +28,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Switch:
-    def __init__(self, program):
-        self.program = program
+    """`plane` dpdk: ports are af_packet devices, and the session table is in the state directory."""
+
+    def __init__(self, program, plane="ebpf"):
+        self.program, self.plane = program, plane
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=places.PREFIX))
         self.bpffs = pathlib.Path("/sys/fs/bpf") / places.PREFIX
         self.socket = str(self.directory / "switch.sock")
@@ -43,7 +45,8 @@ class Switch:
             "apiVersion: godwit/v1\nkind: SwitchConfig\nid: sw-test\n"
             f"listen: ['unix:{self.socket}']\npeer_token_file: {token}\nstate_dir: {self.directory}/state\n"
             f"bpffs: {self.bpffs}\ntables: {{sessions_v4: 65536, sessions_v6: 16384, handshakes: 4096}}\n"
-            f"timeouts: {{udp_s: 3, icmp_s: 3, handshake_s: 3}}\nports:\n{ports}")
+            f"timeouts: {{udp_s: 3, icmp_s: 3, handshake_s: 3}}\nplane: {plane}\n"
+            f"dpdk: {{file_prefix: {places.PREFIX}, memory_mb: 96}}\nports:\n{ports}")
         self.process = None
 
     def start(self):
@@ -65,6 +68,10 @@ class Switch:
         return subprocess.run(
             ["nsenter", f"--net={places.path_of('switch')}", "--", self.program, "--config",
              str(self.directory / "switch.yaml")], stderr=self.log, timeout=30, check=False).returncode
+
+    @property
+    def session_file(self):
+        return self.directory / "state" / "dpdk-sessions"
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)

@@ -134,14 +134,19 @@ void flood(const Case& c) {
     rte_pktmbuf_free(c.frame);
 }
 
+// Also from what is steered: a neighbour that speaks to nobody but the VM must be found when it is answered. A
+// managed VM is where its steering says, and what is dropped teaches nothing.
+void learn(const Case& c) {
+    const std::uint8_t action = c.outcome.verdict.action;
+    if (action == STEER_DROP || action == STEER_REFUSE) return;
+    if (!steer_sender(&c.worker.plane, c.packet.source_mac))
+        c.worker.stations.learn(c.packet.source_mac, c.port, c.worker.plane.tick);
+}
+
 // Where the destination was seen; a managed VM's frame to an unknown station out of the one uplink.
 void pass(const Case& c) {
     Worker& worker = c.worker;
-    if (c.outcome.vm) {
-        ++counters_of(worker, *c.outcome.vm, c.outcome.verdict.slot).from;
-    } else if (!steer_sender(&worker.plane, c.packet.source_mac)) {
-        worker.stations.learn(c.packet.source_mac, c.port, worker.plane.tick);
-    }
+    if (c.outcome.vm) ++counters_of(worker, *c.outcome.vm, c.outcome.verdict.slot).from;
     if (c.packet.destination_mac[0] & 1) return flood(c);
     std::optional<std::uint16_t> port =
         worker.stations.find(c.packet.destination_mac, worker.plane.tick);
@@ -154,6 +159,7 @@ void pass(const Case& c) {
 // ---- one frame ----------------------------------------------------------------------------------
 
 void carry_out(const Case& c) {
+    learn(c);
     const std::uint8_t action = c.outcome.verdict.action;
     const bool leaves = action == STEER_PASS || action == STEER_FORWARD || action == STEER_BOTH;
     if (c.outcome.source && leaves && !translate(c.frame, c.outcome.source, STEER_BACK)) {

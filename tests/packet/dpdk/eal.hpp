@@ -5,6 +5,7 @@
 #include "tests/packet/frame.hpp"
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,12 +19,13 @@ public:
     static Eal& instance();
     rte_mbuf* frame(const Bytes& bytes);  // the caller's
     std::uint32_t frames_out() const;     // not given back yet
-    // An ethdev, started, that gives back what it is sent.
+    // An ethdev, started and empty, that gives back what it is sent.
     std::uint16_t loop(unsigned number);
 
 private:
     Eal();
     rte_mempool* pool_;
+    std::set<unsigned> loops_;
 };
 
 Bytes bytes_of(const rte_mbuf* frame);

@@ -399,6 +399,7 @@ TEST(SwitchConfig, TheShippedOneIsGood) {
     ASSERT_TRUE(config) << config.error().text();
     EXPECT_EQ(config->ports.size(), 3u);
     EXPECT_EQ(config->timeouts.udp_s, 300u);
+    EXPECT_EQ(config->dpdk.memory_mb, dataplane::DpdkConfig{}.memory_mb);
 }
 
 TEST(Names, AddressesAndMacsReadStrictly) {

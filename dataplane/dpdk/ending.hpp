@@ -1,0 +1,27 @@
+// What the control thread does to the tables while packets flow: ageing, and the end of everything a backend
+// owns. Every change is one compare-and-swap of steering/, so nobody waits.
+#pragma once
+
+#include "dataplane/dpdk/hooks.hpp"
+
+#include "dataplane/plane.hpp"
+
+#include <array>
+#include <cstdint>
+
+namespace godwit::dpdk {
+
+// Ages `lines` lines of every table from where the last call ended.
+class Sweeper {
+public:
+    steer_swept sweep(steer_plane& plane, std::uint32_t lines);
+
+private:
+    std::array<std::uint32_t, STEER_TABLES> cursors_{};
+};
+
+// dataplane::Plane::end_sessions.
+dataplane::Plane::ResetCount end_sessions(steer_plane& plane, std::uint16_t vm, std::uint32_t slot,
+                                          dataplane::Plane::Tell tell);
+
+}  // namespace godwit::dpdk

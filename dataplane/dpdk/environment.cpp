@@ -1,0 +1,120 @@
+#include "dataplane/dpdk/environment.hpp"
+
+#include <net/if.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <sched.h>
+
+namespace godwit::dpdk {
+namespace {
+
+using dataplane::Device;
+
+constexpr unsigned kFrames = 16383, kFramesCached = 256;
+constexpr std::uint16_t kDescriptors = 512;
+constexpr unsigned kAnySocket = static_cast<unsigned>(SOCKET_ID_ANY);
+
+std::unexpected<Error> refused(const std::string& doing, int error) {
+    return fail(Fault::Rejected, doing, rte_strerror(error));
+}
+
+std::vector<std::uint32_t> allowed_cpus() {
+    std::vector<std::uint32_t> cpus;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof(set), &set) != 0) return {0};
+    for (std::uint32_t cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+        if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+    return cpus;
+}
+
+std::string cpu_list(const std::vector<std::uint32_t>& cpus) {
+    std::string list;
+    for (const std::uint32_t cpu : cpus) list += (list.empty() ? "(" : ",") + std::to_string(cpu);
+    return list + ")";
+}
+
+// The device's own idea of how long its queues are, as near to ours as it goes.
+Result<void> set_up(std::uint16_t ethdev, rte_mempool* frames, const std::string& doing) {
+    rte_eth_dev_info about{};
+    int error = rte_eth_dev_info_get(ethdev, &about);
+    rte_eth_conf wanted{};
+    // A flooded frame leaves as a reference to the one that came: two segments.
+    wanted.txmode.offloads = about.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+    std::uint16_t in = kDescriptors, out = kDescriptors;
+    if (error == 0) error = rte_eth_dev_configure(ethdev, 1, 1, &wanted);
+    if (error == 0) error = rte_eth_dev_adjust_nb_rx_tx_desc(ethdev, &in, &out);
+    if (error == 0) error = rte_eth_rx_queue_setup(ethdev, 0, in, kAnySocket, nullptr, frames);
+    if (error == 0) error = rte_eth_tx_queue_setup(ethdev, 0, out, kAnySocket, nullptr);
+    if (error == 0) error = rte_eth_dev_start(ethdev);
+    // Frames for every station pass a switch; a device without the notion gives them anyway.
+    if (error == 0) error = rte_eth_promiscuous_enable(ethdev);
+    if (error != 0 && error != -ENOTSUP) return refused(doing, -error);
+    return {};
+}
+
+}  // namespace
+
+std::vector<std::string> environment_arguments(const EnvironmentOptions& options,
+                                               const std::vector<std::uint32_t>& cpus) {
+    const auto& worker = options.lcores.empty() ? cpus : options.lcores;
+    std::vector<std::string> words{"godwit-switch",
+                                   "--no-telemetry",
+                                   "--log-level=error",
+                                   "--lcores=0@" + cpu_list(cpus) + "," +
+                                       std::to_string(kWorkerLcore) + "@" + cpu_list(worker),
+                                   "-m",
+                                   std::to_string(options.memory_mb),
+                                   "--file-prefix=" + options.file_prefix};
+    // Without hugepages nothing is shared with another DPDK process, so nothing is left in /run.
+    if (!options.hugepages) words.insert(words.end(), {"--no-huge", "--no-shconf"});
+    bool any_pci = false;
+    for (unsigned number = 0; number < options.devices.size(); ++number) {
+        words.push_back(options.devices[number].argument(number));
+        any_pci = any_pci || options.devices[number].kind == Device::Kind::pci;
+    }
+    if (!any_pci) words.push_back("--no-pci");
+    return words;
+}
+
+Result<std::unique_ptr<Environment>> Environment::start(const EnvironmentOptions& options) {
+    for (const Device& device : options.devices)
+        if (device.is_interface() && if_nametoindex(device.where.c_str()) == 0)
+            return fail_errno(Fault::Rejected, "interface " + device.where);
+    std::vector<std::string> words = environment_arguments(options, allowed_cpus());
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0)
+        return refused("start DPDK's environment", rte_errno);
+    std::unique_ptr<Environment> environment(new Environment);
+    environment->frames_ = rte_pktmbuf_pool_create("frames", kFrames, kFramesCached, 0,
+                                                   RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+    if (!environment->frames_)
+        return refused("make the pool of frames (dpdk.memory_mb is too small?)", rte_errno);
+    for (unsigned number = 0; number < options.devices.size(); ++number) {
+        Result<void> opened = environment->open_device(options.devices[number], number);
+        if (!opened) return std::unexpected(std::move(opened).error());
+    }
+    return environment;
+}
+
+Result<void> Environment::open_device(const Device& device, unsigned number) {
+    const std::string name = device.name(number);
+    std::uint16_t ethdev = 0;
+    const int error = rte_eth_dev_get_port_by_name(name.c_str(), &ethdev);
+    if (error != 0) return refused("find the device " + name + " of " + device.where, -error);
+    ethdevs_.push_back(ethdev);
+    return set_up(ethdev, frames_, "start the device " + name + " of " + device.where);
+}
+
+Environment::~Environment() {
+    for (const std::uint16_t ethdev : ethdevs_) {
+        rte_eth_dev_stop(ethdev);
+        rte_eth_dev_close(ethdev);
+    }
+    rte_eal_cleanup();
+}
+
+}  // namespace godwit::dpdk

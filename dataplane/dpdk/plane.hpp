@@ -1,0 +1,65 @@
+// The DPDK plane: ports as ethdevs, a worker that forwards, and tables in a file. A process that dies stops
+// forwarding; the next one goes on with its sessions.
+#pragma once
+
+#include "lib/error.hpp"
+
+#include "dataplane/device.hpp"
+#include "dataplane/plane.hpp"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace godwit::dpdk {
+
+struct PlaneOptions {
+    struct Port {
+        std::string name;
+        dataplane::PortRole role = dataplane::PortRole::uplink;
+        dataplane::Device device;
+    };
+    std::vector<Port> ports;      // at most kPortsMax
+    std::string table_dir;        // exists or can be made; "dpdk-sessions" in it
+    dataplane::TableSizes sizes;  // for a new table
+    steer_timeouts timeouts_s = STEER_TIMEOUTS_DEFAULT_S;  // in seconds
+    std::vector<std::uint32_t> lcores;                     // as in EnvironmentOptions
+    std::uint32_t memory_mb = 128;
+    bool hugepages = false;
+    std::string file_prefix;
+};
+
+// One thread commands it; grace_period() is for any.
+class DpdkPlane final : public dataplane::Plane {
+public:
+    // Once per process. Errors name the device, the file or what DPDK says.
+    static Result<std::unique_ptr<dataplane::Plane>> open(const PlaneOptions& options);
+    ~DpdkPlane() override;
+
+    bool adopted() const override;
+    std::vector<dataplane::PortState> ports() override;
+    Result<void> start() override;
+    Result<void> set_vm(std::uint16_t vm, const dataplane::VmSetup& setup) override;
+    Result<void> clear_vm(std::uint16_t vm) override;
+    vm_record& record(std::uint16_t vm) override;
+    std::span<struct steer_line> lines(enum steer_table table) override;
+    const struct steer_config& config() override;
+    Result<void> grace_period() override;
+    Result<steer_swept> sweep(std::uint32_t lines) override;
+    std::uint32_t tick() override;
+    std::uint32_t ticks_per_second() const override;
+    std::uint64_t reason(steer_why why) override;
+    BackendCounters counters(std::uint16_t vm, std::uint32_t slot) override;
+    int events_fd() override;
+    void poll_events(const std::function<void(const Drained&)>& on_drained) override;
+    Result<ResetCount> end_sessions(std::uint16_t vm, std::uint32_t slot, Tell tell) override;
+    Result<void> transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) override;
+
+private:
+    struct State;
+    explicit DpdkPlane(std::unique_ptr<State> state);
+    void change(std::uint16_t vm, const dataplane::VmSetup* setup);
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace godwit::dpdk

@@ -1,0 +1,174 @@
+#include "dataplane/dpdk/table_file.hpp"
+
+#include "dataplane/dpdk/resets.hpp"
+#include "dataplane/table_config.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <fstream>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <utility>
+
+namespace godwit::dpdk {
+
+// Changing this, Resets, or a record of steering/types.h or slot.h changes kLayout.
+struct TableFile::Header {
+    std::array<char, 8> magic;
+    std::uint32_t layout;  // written last: 0 is a file whose maker was killed
+    std::uint32_t beat;    // tick of the worker's last burst
+    std::array<char, 40> boot;
+    std::uint64_t bytes;
+    struct steer_config config;
+};
+
+namespace {
+
+constexpr std::array<char, 8> kMagic{'g', 'o', 'd', 'w', 'i', 't', 'd', 'p'};
+constexpr std::uint32_t kLayout = 1;
+constexpr std::size_t kHeaderBytes = 4096;
+constexpr std::size_t kVmBytes = std::size_t{STEER_VMS_MAX} * sizeof(vm_record);
+
+struct Descriptor {
+    int fd;
+    ~Descriptor() {
+        if (fd >= 0) close(fd);
+    }
+    int release() { return std::exchange(fd, -1); }
+};
+
+std::array<char, 40> boot_id() {
+    std::array<char, 40> id{};
+    std::ifstream("/proc/sys/kernel/random/boot_id").getline(id.data(), id.size());
+    return id;
+}
+
+std::size_t bytes_of(const struct steer_config& config) {
+    std::size_t bytes = kHeaderBytes + kVmBytes + sizeof(Resets);
+    for (unsigned t = 0; t < STEER_TABLES; ++t) {
+        const auto table = static_cast<enum steer_table>(t);
+        bytes += std::size_t{steer_lines(table, config.table[t])} * sizeof(struct steer_line);
+    }
+    return bytes;
+}
+
+Result<int> open_alone(const std::string& path) {
+    Descriptor file{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
+    if (file.fd < 0) return fail_errno(Fault::Rejected, "open the session table " + path);
+    if (flock(file.fd, LOCK_EX | LOCK_NB) != 0)
+        return fail(Fault::Conflict, "open the session table " + path,
+                    "another godwit-switch uses it; give each a state_dir of its own");
+    return file.release();
+}
+
+// Space now, or an error now: a store into a page that the file system has no room for is a SIGBUS later.
+Result<void> make_room(int fd, std::size_t bytes, const std::string& path) {
+    if (ftruncate(fd, 0) != 0) return fail_errno(Fault::Rejected, "empty " + path);
+    errno = posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+    if (errno != 0)
+        return fail_errno(Fault::Rejected, "make room for the session table " + path + " (" +
+                                               std::to_string(bytes >> 20) + " MiB)");
+    return {};
+}
+
+}  // namespace
+
+std::uint32_t tick_now() {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    constexpr long kTick_ns = 1'000'000'000 / kTicksPerSecond;
+    return static_cast<std::uint32_t>(static_cast<std::uint64_t>(now.tv_sec) * kTicksPerSecond +
+                                      static_cast<std::uint64_t>(now.tv_nsec / kTick_ns));
+}
+
+TableFile::TableFile(int fd, std::byte* memory, std::size_t bytes)
+    : fd_(fd), memory_(memory), bytes_(bytes) {}
+
+TableFile::~TableFile() {
+    munmap(memory_, bytes_);
+    close(fd_);
+}
+
+// 0: there is nothing to take over.
+Result<std::size_t> TableFile::prepare(int fd, const std::string& path,
+                                       const dataplane::TableSizes& sizes) {
+    Header known{};
+    const ssize_t got = pread(fd, &known, sizeof(known), 0);
+    if (got < 0) return fail_errno(Fault::Rejected, "read " + path);
+    if (got == 0 || known.layout == 0 || known.boot != boot_id()) {
+        Header fresh{kMagic, 0, 0, boot_id(), 0, dataplane::fresh_config(sizes)};
+        fresh.bytes = bytes_of(fresh.config);
+        Result<void> room = make_room(fd, fresh.bytes, path);
+        if (!room) return std::unexpected(std::move(room).error());
+        if (pwrite(fd, &fresh, sizeof(fresh), 0) != ssize_t{sizeof(fresh)})
+            return fail_errno(Fault::Rejected, "write " + path);
+        return 0;
+    }
+    struct stat about{};
+    const bool whole = got == ssize_t{sizeof(known)} && known.magic == kMagic &&
+                       known.layout == kLayout && known.bytes == bytes_of(known.config) &&
+                       fstat(fd, &about) == 0 &&
+                       static_cast<std::uint64_t>(about.st_size) == known.bytes;
+    if (!whole)
+        return fail(Fault::Conflict, "adopt " + path,
+                    "the tables there have another layout than this version (" +
+                        std::to_string(kLayout) +
+                        "); finish or cancel the running migrations, then remove the file",
+                    "layout-mismatch");
+    return known.bytes;
+}
+
+Result<std::unique_ptr<TableFile>> TableFile::open(const std::string& path,
+                                                   const dataplane::TableSizes& sizes) {
+    Result<int> fd = open_alone(path);
+    if (!fd) return std::unexpected(std::move(fd).error());
+    Descriptor file{*fd};
+    Result<std::size_t> adopts = prepare(file.fd, path, sizes);
+    if (!adopts) return std::unexpected(std::move(adopts).error());
+    struct stat about{};
+    if (fstat(file.fd, &about) != 0) return fail_errno(Fault::Rejected, "look at " + path);
+    const auto bytes = static_cast<std::size_t>(about.st_size);
+    // Populated: a first touch in the middle of a burst would cost microseconds.
+    void* memory =
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file.fd, 0);
+    if (memory == MAP_FAILED) return fail_errno(Fault::Rejected, "map " + path);
+    std::unique_ptr<TableFile> table(
+        new TableFile(file.release(), static_cast<std::byte*>(memory), bytes));
+    table->adopted_ = *adopts > 0;
+    table->lay_out();
+    if (table->adopted_) table->repaired_ = repair(table->tables_);
+    __atomic_store_n(&reinterpret_cast<Header*>(memory)->layout, kLayout, __ATOMIC_RELEASE);
+    return table;
+}
+
+void TableFile::lay_out() {
+    tables_.config = reinterpret_cast<const Header*>(memory_)->config;
+    std::byte* at = memory_ + kHeaderBytes;
+    tables_.vms = {reinterpret_cast<vm_record*>(at), STEER_VMS_MAX};
+    at += kVmBytes;
+    tables_.resets = reinterpret_cast<Resets*>(at);
+    at += sizeof(Resets);
+    for (unsigned t = 0; t < STEER_TABLES; ++t) {
+        const std::size_t lines =
+            steer_lines(static_cast<enum steer_table>(t), tables_.config.table[t]);
+        tables_.lines[t] = {reinterpret_cast<struct steer_line*>(at), lines};
+        at += lines * sizeof(struct steer_line);
+    }
+}
+
+void TableFile::beat(std::uint32_t tick) {
+    __atomic_store_n(&reinterpret_cast<Header*>(memory_)->beat, tick, __ATOMIC_RELAXED);
+}
+
+std::chrono::milliseconds TableFile::silent_for() const {
+    const std::uint32_t last =
+        __atomic_load_n(&reinterpret_cast<const Header*>(memory_)->beat, __ATOMIC_RELAXED);
+    if (!adopted_ || last == 0) return std::chrono::milliseconds(0);
+    return std::chrono::milliseconds(std::uint64_t{tick_now() - last} * 1000 / kTicksPerSecond);
+}
+
+}  // namespace godwit::dpdk

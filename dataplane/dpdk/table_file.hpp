@@ -1,0 +1,56 @@
+// The plane's memory as a file that every godwit-switch of one state directory maps, one at a time: a process
+// that dies leaves the sessions to the next one. The file belongs to one boot of the machine, because its
+// ticks do.
+#pragma once
+
+#include "dataplane/dpdk/hooks.hpp"
+
+#include "lib/error.hpp"
+
+#include "dataplane/dpdk/repair.hpp"
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+namespace godwit::dpdk {
+
+// The plane's clock: CLOCK_MONOTONIC, which goes on while no process runs.
+inline constexpr std::uint32_t kTicksPerSecond = 500;
+std::uint32_t tick_now();
+
+class TableFile {
+public:
+    // Makes `path`, or takes over what an earlier process has left there, repaired. Conflict: another process
+    // has it, or another layout wrote it ("layout-mismatch"); Rejected: there is no room for it.
+    static Result<std::unique_ptr<TableFile>> open(const std::string& path,
+                                                   const dataplane::TableSizes& sizes);
+    ~TableFile();
+    TableFile(const TableFile&) = delete;
+    TableFile& operator=(const TableFile&) = delete;
+
+    Tables& tables() { return tables_; }
+    bool adopted() const { return adopted_; }
+    // What was found; all 0 unless adopted.
+    const Repaired& repaired() const { return repaired_; }
+    // The worker says that it lives; the next process learns how long packets were not forwarded.
+    void beat(std::uint32_t tick);
+    // Since the last beat of an earlier process; 0 when there is none.
+    std::chrono::milliseconds silent_for() const;
+
+private:
+    struct Header;
+    TableFile(int fd, std::byte* memory, std::size_t bytes);
+    static Result<std::size_t> prepare(int fd, const std::string& path,
+                                       const dataplane::TableSizes& sizes);
+    void lay_out();
+
+    int fd_;  // its lock keeps others out
+    std::byte* memory_;
+    std::size_t bytes_;
+    bool adopted_ = false;
+    Repaired repaired_;
+    Tables tables_;
+};
+
+}  // namespace godwit::dpdk

@@ -1,0 +1,106 @@
+// plane: dpdk in the YAML: devices, and every error with its place.
+#include "dataplane/config.hpp"
+#include "dataplane/device.hpp"
+
+#include <fstream>
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+
+namespace godwit::test {
+namespace {
+
+using dataplane::Device;
+
+class DpdkYaml : public testing::Test {
+protected:
+    ~DpdkYaml() override { unlink(file_.c_str()); }
+    Result<dataplane::SwitchConfig> load(const std::string& rest) {
+        std::ofstream(file_) << "apiVersion: godwit/v1\nkind: SwitchConfig\nid: sw-1\n"
+                                "listen: ['unix:/run/s']\npeer_token_file: /etc/t\n"
+                             << rest;
+        return dataplane::load_config(file_);
+    }
+    // "pointer line:column message" of every error.
+    std::string errors(const std::string& rest) {
+        Result<dataplane::SwitchConfig> config = load(rest);
+        std::string text;
+        if (config) return text;
+        for (const FieldError& e : config.error().fields)
+            text += e.pointer + " " + std::to_string(e.line) + ":" + std::to_string(e.column) +
+                    " " + e.message + "\n";
+        return text;
+    }
+
+private:
+    std::string file_ = "/tmp/gwt" + std::to_string(getpid()) + "-switch.yaml";
+};
+
+const std::string kPorts = "ports:\n  - {name: up, interface: eth0, role: uplink}\n";
+
+TEST_F(DpdkYaml, OnlyThePlaneHasToChange) {
+    for (const char* plane : {"ebpf", "dpdk"}) {
+        Result<dataplane::SwitchConfig> config =
+            load("plane: " + std::string(plane) + "\n" + kPorts);
+        ASSERT_TRUE(config) << config.error().text();
+        EXPECT_EQ(config->ports[0].interface, "eth0");
+    }
+}
+
+TEST_F(DpdkYaml, ADeviceStandsInTheInterfacesPlace) {
+    Result<dataplane::SwitchConfig> config = load(
+        "plane: dpdk\ndpdk: {lcores: [1], memory_mb: 256, hugepages: true}\nports:\n"
+        "  - {name: up, device: 'af_xdp:eth0', role: uplink}\n"
+        "  - {name: a, device: 'vhost-user:/run/a.sock', role: vm}\n");
+    ASSERT_TRUE(config) << config.error().text();
+    EXPECT_EQ(config->ports[1].device, "vhost-user:/run/a.sock");
+    EXPECT_EQ(config->dpdk.lcores, std::vector<std::uint32_t>{1});
+}
+
+TEST_F(DpdkYaml, EveryErrorHasItsPlace) {
+    const std::string text = errors(
+        "plane: dpdk\ndpdk:\n  lcores: [0, 1]\n  memory_mb: 1\n  file_prefix: a/b\nports:\n"
+        "  - {name: up, device: 'af_packet:eth0', role: uplink}\n"
+        "  - {name: a, device: 'wire:eth1', role: vm}\n"
+        "  - {name: b, device: 'tap:t', interface: eth2, role: vm}\n"
+        "  - {name: c, role: vm}\n"
+        "  - {name: d, device: 'af_packet:eth0', role: vm}\n");
+    for (const char* place :
+         {"/dpdk/lcores 8:11 expected one CPU", "/dpdk/memory_mb 9:14 expected 64",
+          "/dpdk/file_prefix 10:16 becomes part", "/ports/1/device 13:23 expected af_packet:",
+          "/ports/2/interface 14:43 is said by the device", "/ports/3/interface 15:5 expected",
+          "/ports/4/device 16:23 \"af_packet:eth0\" is another"})
+        EXPECT_NE(text.find(place), std::string::npos) << place << "\nin\n" << text;
+}
+
+TEST_F(DpdkYaml, ADeviceIsNotForEbpf) {
+    const std::string text = errors("ports:\n  - {name: up, device: 'tap:t', role: uplink}\n");
+    EXPECT_NE(text.find("/ports/0/device 7:24 is for plane: dpdk"), std::string::npos) << text;
+    EXPECT_NE(errors("plane: ovs\n" + kPorts).find("/plane 6:8"), std::string::npos);
+}
+
+TEST(DpdkDevice, BecomesAnArgumentOfTheEnvironment) {
+    const auto argument = [](const char* text) {
+        return dataplane::parse_device(text)->argument(2);
+    };
+    EXPECT_EQ(argument("af_packet:eth0"),
+              "--vdev=net_af_packet2,iface=eth0,blocksz=4096,framesz=2048,framecnt=2048,qpairs=1");
+    EXPECT_EQ(argument("af_xdp:eth0"), "--vdev=net_af_xdp2,iface=eth0");
+    EXPECT_EQ(argument("tap:t0"), "--vdev=net_tap2,iface=t0");
+    EXPECT_EQ(argument("vhost-user:/run/a.sock"),
+              "--vdev=net_vhost2,iface=/run/a.sock,queues=1,client=1");
+    EXPECT_EQ(argument("memif:/run/m.sock"),
+              "--vdev=net_memif2,socket=/run/m.sock,role=server,id=0,socket-abstract=no");
+    EXPECT_EQ(argument("pci:0000:01:00.0"), "--allow=0000:01:00.0");
+    EXPECT_EQ(dataplane::parse_device("pci:0000:01:00.0")->name(2), "0000:01:00.0");
+}
+
+TEST(DpdkDevice, WhatIsNoneIsRefused) {
+    for (const char* bad :
+         {"", "eth0", "wire:eth0", "af_packet:", "af_packet:a-name-that-is-too-long", "tap:a,b",
+          "vhost-user:relative", "memif:", "pci:1:0.0", "pci:0000:01:00.g", "af_xdp:eth 0"})
+        EXPECT_FALSE(dataplane::parse_device(bad)) << bad;
+}
+
+}  // namespace
+}  // namespace godwit::test
