@@ -123,8 +123,8 @@ public:
 
     // Mapped memory, valid while the plane lives.
     virtual vm_record& record(std::uint16_t vm) = 0;
-    virtual std::span<steer_line> lines(steer_table table) = 0;
-    virtual const steer_config& config() = 0;
+    virtual std::span<struct steer_line> lines(enum steer_table table) = 0;
+    virtual const struct steer_config& config() = 0;
 
     // Every program that began before this call has ended when it returns (an RCU grace period).
     virtual Result<void> grace_period() = 0;

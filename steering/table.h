@@ -10,7 +10,7 @@
 
 #include "steering/slot.h"
 
-enum { STEER_LOCK_TRIES = 16, STEER_OVERFLOW_PROBES = 4 };
+enum { STEER_LOCK_TRIES = 16, STEER_OVERFLOW_PROBES = 8 };
 
 enum steer_insert_result { STEER_INSERTED, STEER_EXISTED, STEER_FULL, STEER_CONTENDED };
 

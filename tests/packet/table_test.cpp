@@ -4,6 +4,8 @@
 
 #include "steering/steer.h"
 
+#include "dataplane/table_config.hpp"
+
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -62,11 +64,21 @@ TEST_F(Table, AtHalfLoadNobodyIsTurnedAwayAndEverybodyIsFound) {
     EXPECT_EQ(plane.vms[0].untracked, 0u);
 }
 
-TEST_F(Table, IPv6AtHalfLoadNobodyIsTurnedAway) {
-    for (std::uint32_t i = 1; i <= kLines / 2; ++i)
-        ASSERT_EQ(pin(i, STEER_SESSIONS6), STEER_INSERTED) << i;
-    for (std::uint32_t i = 1; i <= kLines / 2; ++i)
-        ASSERT_NE(find(i, STEER_SESSIONS6), nullptr) << i;
+// As every plane sizes it, with peers as they come: neighbours in a few networks, and one port after another.
+TEST_F(Table, ASwitchTakesAsManySessionsAsItsConfigurationSays) {
+    constexpr std::uint32_t kWanted = 1 << 18;
+    for (const auto table : {STEER_SESSIONS4, STEER_SESSIONS6}) {
+        plane.config = dataplane::fresh_config({kWanted, kWanted, 256});
+        plane.tables[table].assign(steer_lines(table, plane.config.table[table]), {});
+        for (std::uint32_t i = 0; i < kWanted; ++i) {
+            steer_key k = key(i);
+            k.peer_be = table == STEER_SESSIONS4 ? __builtin_bswap32(0x0a000000 + i) : 0xb80d0120;
+            k.peer_rest[2] = table == STEER_SESSIONS6 ? __builtin_bswap32(i) : 0;
+            steer_fresh fresh{.state = 0, .tick = 1};
+            ASSERT_EQ(steer_session_pin(&plane, table, &k, &fresh), STEER_INSERTED)
+                << "session " << i << " of table " << table;
+        }
+    }
 }
 
 TEST_F(Table, WhenItIsFullTheNewcomerIsCountedAndNobodyElseIsLost) {
