@@ -53,11 +53,12 @@ class Files:
 
     def _switch(self):
         return {
-            "apiVersion": "godwit/v1", "kind": "SwitchConfig", "id": "sw-1",
+            "apiVersion": "godwit/v1", "kind": "SwitchConfig", "id": "sw-1", "plane": self.lab.plane,
             "listen": self._listen("switch", "switch", 8442),
             "peer_token_file": str(self.peer_token_file),
             "state_dir": self._directory(self.lab.out, "switch"),
             "bpffs": str(self.lab.bpffs),
+            "dpdk": {"file_prefix": "godwit-lab-" + self.lab.prefix, "table_dir": str(self.lab.run)},
             "tables": {"sessions_v4": 65536, "sessions_v6": 16384, "handshakes": 4096},
             # Short, so that flows without an end of their own do not hold up a drain for minutes.
             "timeouts": {"udp_s": self.idle_s, "icmp_s": self.idle_s, "handshake_s": self.idle_s,

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Moves a real VM under live sessions and prints the proof.
 
-usage: demo.py [--prefix P] [--build DIR]
+usage: demo.py [--prefix P] [--build DIR] [--plane ebpf|dpdk]
 
 The last line is one line of JSON, {"ok": true, ...}; the exit code is not zero when anything of it
 fails. The lab is the demo's own and is removed at the end, also after a failure or ^C.
@@ -19,7 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import network  # noqa: E402
 from api import Problem  # noqa: E402
 from clients import Load, Lost  # noqa: E402
-from lab import Lab  # noqa: E402
+from lab import PLANES, Lab  # noqa: E402
 from scenario import Audience, Migration, whole  # noqa: E402
 from verdict import Verdict, bytes_text, timeline  # noqa: E402
 
@@ -172,18 +172,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prefix", default="gwdemo-", help="name of the demo's own lab")
     parser.add_argument("--build", help="where the programs were built (default: build/)")
+    parser.add_argument("--plane", choices=PLANES, default="ebpf", help="who forwards in the switch (default: ebpf)")
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("demo.py: needs root (network namespaces, eBPF)", file=sys.stderr)
         return 77
-    lab = Lab(options.prefix, build=options.build)
+    lab = Lab(options.prefix, build=options.build, plane=options.plane)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
     verdict = Verdict()
     began = time.monotonic()
     with lab.locked():
         try:
-            headline("The lab: client network, access switch, two hypervisors, one VM")
+            headline(f"The lab: client network, access switch (plane {options.plane}), two hypervisors, one VM")
             lab.down()
             lab.up()
             migrate_under_load(verdict, lab)

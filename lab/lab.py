@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """The lab: a client network, an access switch, two hypervisors and a controller on one machine.
 
-usage: lab.py [--prefix P] [--build DIR] up       make it, with VM web-1 on host-a; stays up
+usage: lab.py [--prefix P] [--build DIR] up [--plane ebpf|dpdk]
+                                                  make it, with VM web-1 on host-a; stays up
        lab.py [--prefix P] down                   remove it, also a half-made or a killed one
        lab.py [--prefix P] exec PLACE -- COMMAND...
 
@@ -26,12 +27,13 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 VM = "web-1"
 VM_ADDRESSES = ("10.1.0.10", "fd00:1::10")
 HOSTS = ("host-a", "host-b")
+PLANES = ("ebpf", "dpdk")
 DAEMONS = ("switch", "agent-host-a", "agent-host-b", "controller")
 
 
 class Lab:
-    def __init__(self, prefix="gw-", build=None, **options):
-        self.prefix = prefix
+    def __init__(self, prefix="gw-", build=None, plane="ebpf", **options):
+        self.prefix, self.plane = prefix, plane
         self.build = pathlib.Path(build or ROOT / "build").resolve()
         self.out = ROOT / "lab" / "out" / prefix
         self.run = pathlib.Path("/run/godwit-lab-" + prefix)
@@ -76,7 +78,7 @@ class Lab:
         self.down()
         for directory in (self.out, self.run, self.shm, self.bpffs):
             directory.mkdir(parents=True, exist_ok=True)
-        network.make(self.prefix)
+        network.make(self.prefix, self.plane)
         network.run("mount", "-t", "bpf", "bpf", str(self.bpffs))
         self.files.write()
         for name in DAEMONS:
@@ -142,7 +144,8 @@ def parse(arguments):
     parser.add_argument("--prefix", default="gw-", help="name of the lab; its namespaces begin with it")
     parser.add_argument("--build", help="where the programs were built (default: build/)")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="make the lab and leave it running")
+    up = commands.add_parser("up", help="make the lab and leave it running")
+    up.add_argument("--plane", choices=PLANES, default="ebpf", help="who forwards in the switch (default: ebpf)")
     commands.add_parser("down", help="remove the lab")
     run_in = commands.add_parser("exec", help="run a command in a place")
     run_in.add_argument("place", choices=network.PLACES)
@@ -164,7 +167,7 @@ def main(arguments):
     options = parse(arguments)
     if os.geteuid() != 0:
         sys.exit("./run lab: needs root")
-    lab = Lab(options.prefix, build=options.build)
+    lab = Lab(options.prefix, build=options.build, plane=getattr(options, "plane", "ebpf"))
     if options.command == "exec":
         execute(lab, options.place, options.words)
     with lab.locked():

@@ -4,6 +4,7 @@
                            \\--host-b-- host-b
     controller, switch, host-a, host-b              management network 10.99.0.0/24
 
+On plane ebpf the switch's ports are in a bridge, which switches what is not managed; plane dpdk does that itself.
 Names inside a namespace are plain; only the namespaces carry the lab's prefix. Everything can be asked
 for twice, and `remove` takes away whatever part of it is there.
 """
@@ -66,7 +67,7 @@ def _veth(prefix, one, one_name, other, other_name):
         "peer", "name", other_name, "netns", namespace(prefix, other))
 
 
-def _client_network(prefix, places):
+def _client_network(prefix, places, plane):
     for place, port in (("client", "uplink"), ("host-a", "host-a"), ("host-b", "host-b")):
         _veth(prefix, "switch", port, place, "eth0")
     # XDP on the uplink redirects whole frames: a checksum left to be finished by a device would never be.
@@ -78,8 +79,16 @@ def _client_network(prefix, places):
     for host in ("host-a", "host-b"):
         # Without GRO on the far end, frames that XDP redirects into a veth vanish silently.
         places[host].run("ethtool", "-K", "eth0", "gro", "on")
+        if plane == "dpdk":
+            # An af_packet device takes bytes for what they are: what guests leave to be finished is finished here.
+            places[host].run("ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off")
         _bridge(places[host], "br0", ["eth0"])
-    _bridge(places["switch"], "br0", ["uplink", "host-a", "host-b"])
+    ports = ["uplink", "host-a", "host-b"]
+    if plane == "ebpf":
+        _bridge(places["switch"], "br0", ports)
+    else:
+        for port in ports:
+            places["switch"].ip(f"link set {port} up")
 
 
 def _management_network(prefix, places):
@@ -94,14 +103,14 @@ def _management_network(prefix, places):
     places["controller"].ip(f"address add {MANAGEMENT['controller']}/24 dev br-mgmt")
 
 
-def make(prefix):
+def make(prefix, plane="ebpf"):
     places = {name: Place(prefix, name) for name in PLACES}
     for name, place in places.items():
         run("ip", "netns", "add", namespace(prefix, name))
         if name != "client":
             _quiet(place)
         place.ip("link set lo up")
-    _client_network(prefix, places)
+    _client_network(prefix, places, plane)
     _management_network(prefix, places)
 
 

@@ -41,7 +41,7 @@ Result<void> set_up(std::uint16_t ethdev, rte_mempool* frames, const std::string
     rte_eth_dev_info about{};
     int error = rte_eth_dev_info_get(ethdev, &about);
     rte_eth_conf wanted{};
-    // A flooded frame leaves as a reference to the one that came: two segments.
+    // What comes in several segments leaves so.
     wanted.txmode.offloads = about.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
     std::uint16_t in = kDescriptors, out = kDescriptors;
     if (error == 0) error = rte_eth_dev_configure(ethdev, 1, 1, &wanted);

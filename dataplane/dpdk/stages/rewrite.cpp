@@ -127,10 +127,11 @@ bool is_sibling(const vm_record* vm, std::uint32_t ifindex) {
     return ifindex == vm->backend[0].ifindex || ifindex == vm->backend[1].ifindex;
 }
 
+// Copies and no references to the one frame: net_af_xdp sends a reference's own, empty memory.
 void flood(const Case& c) {
     for (std::uint16_t port = 0; port < c.worker.ports; ++port)
         if (port != c.port && !is_sibling(c.outcome.vm, port + 1u))
-            depart(c.worker, port, rte_pktmbuf_clone(c.frame, c.frame->pool));
+            depart(c.worker, port, rte_pktmbuf_copy(c.frame, c.frame->pool, 0, UINT32_MAX));
     rte_pktmbuf_free(c.frame);
 }
 
