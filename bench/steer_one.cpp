@@ -52,7 +52,8 @@ struct Established {
         struct steer_packet p;
         steer_parse(&p, frame.data(), frame.data() + frame.size(),
                     static_cast<std::uint32_t>(frame.size()));
-        return steer_from_network(&plane, &p).verdict.why;
+        struct steer_case work;
+        return steer_from_network(&plane, &work, &p).verdict.why;
     }
 
     struct steer_plane plane;

@@ -13,6 +13,26 @@
 #include "steering/steer.h"
 #include "steering/translate.h"
 
+// Room to work in that is not stack: a call chain has 512 bytes of that, for all its functions together. One per
+// processor is enough, for the programs run with bottom halves off and none is entered again while it works:
+// what they send is queued.
+struct room {
+    struct steer_case work;
+    struct steer_packet packet;
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, uint32_t);
+    __type(value, struct room);
+} rooms SEC(".maps");
+
+STEER_INLINE struct room *own_room(void)
+{
+    uint32_t zero = 0;
+    return bpf_map_lookup_elem(&rooms, &zero);
+}
+
 enum { HEADERS_BYTES = 128 }; /* Ethernet, IPv6 and TCP with all its options */
 
 STEER_INLINE void count_reason(uint8_t why)
@@ -78,14 +98,17 @@ int uplink(struct xdp_md *ctx)
     const uint8_t *data_end = (const uint8_t *)(long)ctx->data_end;
     struct steer_plane plane = {ctx->ingress_ifindex};
     struct plane_settings *set = plane_settings();
+    struct room *room = own_room();
     struct steer_packet p;
+    if (!room)
+        return XDP_DROP;
     steer_parse(&p, data, data_end, (uint32_t)(data_end - data));
     if (set && set->resets && was_reset(&plane, &p)) {
         count_reason(STEER_WHY_RESET_TOLD);
         return XDP_PASS;
     }
 
-    struct steer_outcome out = steer_from_network(&plane, &p);
+    struct steer_outcome out = steer_from_network(&plane, &room->work, &p);
     if (out.verdict.action == STEER_FORWARD && out.vm && steer_is_translated(out.vm, out.verdict.slot) &&
         translate_xdp(ctx, steer_translation_of(&plane, out.vm->vm, out.verdict.slot)) != 0)
         out.verdict = steer_verdict(STEER_DROP, 0, STEER_KEEP, STEER_WHY_UNTRANSLATABLE);
@@ -201,13 +224,16 @@ int uplink_slow(struct __sk_buff *skb)
 {
     struct steer_plane plane = {skb->ifindex};
     struct plane_settings *set = plane_settings();
-    struct steer_packet p;
-    parse_skb(skb, &p);
-    if (set && set->resets && was_reset(&plane, &p))
-        return p.family == 4 ? send_rst4(skb, &p) : send_rst6(skb, &p);
-    if (!may_be_slow(p.kind))
+    struct room *room = own_room();
+    if (!room)
+        return TC_ACT_SHOT;
+    struct steer_packet *p = &room->packet;
+    parse_skb(skb, p);
+    if (set && set->resets && was_reset(&plane, p))
+        return p->family == 4 ? send_rst4(skb, p) : send_rst6(skb, p);
+    if (!may_be_slow(p->kind))
         return TC_ACT_OK;
-    struct steer_outcome out = steer_from_network(&plane, &p);
+    struct steer_outcome out = steer_from_network(&plane, &room->work, p);
     if (!out.vm)
         return TC_ACT_OK;
     if (out.verdict.action == STEER_ANSWER)
@@ -217,7 +243,7 @@ int uplink_slow(struct __sk_buff *skb)
     if (out.verdict.action == STEER_PASS)
         return TC_ACT_OK;
     if (out.verdict.action == STEER_BOTH)
-        copy_to_backends(skb, &p, out.vm);
+        copy_to_backends(skb, p, out.vm);
     return TC_ACT_SHOT;
 }
 
@@ -291,38 +317,39 @@ int vm_port(struct __sk_buff *skb)
 {
     struct steer_plane plane = {skb->ifindex};
     struct plane_settings *set = plane_settings();
-    struct steer_packet p;
-    if (!set)
+    struct room *room = own_room();
+    if (!set || !room)
         return TC_ACT_SHOT;
-    parse_skb(skb, &p);
-    struct steer_outcome out = steer_packet(&plane, &p);
+    struct steer_packet *p = &room->packet;
+    parse_skb(skb, p);
+    struct steer_outcome out = steer_packet(&plane, &room->work, p);
     if (is_rewritten(&out) && rewrite_addresses(skb, &out) != 0)
         out.verdict = steer_fenced(STEER_WHY_UNTRANSLATABLE);
     count_reason(out.verdict.why);
     if (!out.vm) {
         if (out.verdict.action == STEER_DROP)
             return TC_ACT_SHOT;
-        if (!steer_sender(&plane, p.source_mac))
-            learn(skb, set, &p);
+        if (!steer_sender(&plane, p->source_mac))
+            learn(skb, set, p);
         return TC_ACT_OK;
     }
     switch (out.verdict.action) {
     case STEER_PASS:
-        count_from(&plane, &p, &out);
-        return leave(skb, set, &p, out.vm);
+        count_from(&plane, p, &out);
+        return leave(skb, set, p, out.vm);
     case STEER_FORWARD:
         count_to(out.vm, out.verdict.slot);
         return (int)bpf_redirect(out.vm->backend[out.verdict.slot & 1].ifindex, 0);
     case STEER_BOTH:
-        copy_to_backends(skb, &p, out.vm);
+        copy_to_backends(skb, p, out.vm);
         return TC_ACT_SHOT;
     case STEER_ANSWER:
         return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm) : answer_arp(skb, out.vm);
     case STEER_REFUSE:
-        count_from(&plane, &p, &out);
-        return p.family == 4 ? send_rst4(skb, &p) : send_rst6(skb, &p);
+        count_from(&plane, p, &out);
+        return p->family == 4 ? send_rst4(skb, p) : send_rst6(skb, p);
     default:
-        count_from(&plane, &p, &out);
+        count_from(&plane, p, &out);
         return TC_ACT_SHOT;
     }
 }

@@ -22,7 +22,8 @@ struct steer_outcome {
     const struct steer_translation *source;
 };
 
-// What is known about one packet. Plain numbers: it is handed to functions that the verifier checks alone.
+// What is known about one packet. Plain numbers: it is handed to functions that the verifier checks alone. The
+// plane gives the memory for it, because under BPF a call chain has 512 bytes of stack and this is a fifth.
 struct steer_case {
     uint32_t tick;
     uint32_t wide;      /* 1: the IPv6 tables */
@@ -413,10 +414,9 @@ STEER_INLINE struct steer_outcome steer_to_temporary(struct steer_plane *plane, 
 
 // Towards a hosted address, wherever the frame came from; but not towards the sender's own, whose
 // announcement or duplicate probe would else be met with an answer.
-STEER_INLINE struct steer_outcome steer_to_hosted(struct steer_plane *plane, struct steer_packet *p,
-                                                  const struct vm_record *sender)
+STEER_INLINE struct steer_outcome steer_to_hosted(struct steer_plane *plane, struct steer_case *c,
+                                                  struct steer_packet *p, const struct vm_record *sender)
 {
-    struct steer_case c;
     p->from_backend = 0;
     if (p->family == 0)
         return steer_no_address(p);
@@ -428,18 +428,19 @@ STEER_INLINE struct steer_outcome steer_to_hosted(struct steer_plane *plane, str
         return steer_not_ours();
     struct vm_record *vm = steer_vm(plane, address->vm);
     if (!vm && address->vm & STEER_TEMPORARY)
-        return steer_to_temporary(plane, p, address, &c.key);
+        return steer_to_temporary(plane, p, address, &c->key);
     if (!vm || vm == sender || !(steer_load64(&vm->steer) & STEER_VALID) || !steer_is_for_vm(vm, p))
         return steer_not_ours();
-    steer_case_init(&c, vm, p, 0);
-    struct steer_verdict v = p->family == 4 ? steer_managed(plane, &c, vm, p, address->address_id, 0)
-                                            : steer_managed(plane, &c, vm, p, address->address_id, 1);
+    steer_case_init(c, vm, p, 0);
+    struct steer_verdict v = p->family == 4 ? steer_managed(plane, c, vm, p, address->address_id, 0)
+                                            : steer_managed(plane, c, vm, p, address->address_id, 1);
     return steer_outcome(vm, v);
 }
 
-STEER_INLINE struct steer_outcome steer_from_network(struct steer_plane *plane, struct steer_packet *p)
+STEER_INLINE struct steer_outcome steer_from_network(struct steer_plane *plane, struct steer_case *c,
+                                                     struct steer_packet *p)
 {
-    return steer_to_hosted(plane, p, NULL);
+    return steer_to_hosted(plane, c, p, NULL);
 }
 
 // Announcements and housekeeping may carry no address of the VM at all; their rule is the kind alone.
@@ -449,22 +450,22 @@ STEER_INLINE bool steer_kind_has_source(uint32_t kind)
 }
 
 // From a managed VM: may it say this? PASS means that it may leave.
-STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, struct steer_packet *p,
+STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, struct steer_case *c,
+                                                     struct steer_packet *p,
                                                      const struct steer_identity *sender)
 {
-    struct steer_case c;
     p->from_backend = 1;
     struct vm_record *vm = steer_vm(plane, sender->vm);
     if (!vm || !(steer_load64(&vm->steer) & STEER_VALID))
         return steer_not_ours();
-    steer_case_init(&c, vm, p, sender->slot);
+    steer_case_init(c, vm, p, sender->slot);
     const struct steer_address *address = p->family ? steer_hosted(plane, p->family, p->source) : NULL;
     if (steer_is_nat(vm, sender->slot)) {
         uint32_t aside = steer_says_aside(plane, p, sender->vm, sender->slot);
         if (aside)
             return steer_outcome(vm,
                                  steer_verdict(aside >> 8 & 0xff, sender->slot, STEER_KEEP, aside & 0xff));
-        c.temporary = address != NULL;
+        c->temporary = address != NULL;
     } else if (address && address->vm != sender->vm) {
         return steer_outcome(vm, steer_fenced(STEER_WHY_SPOOFED_SOURCE));
     }
@@ -472,19 +473,19 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
     bool steered = address || p->kind == STEER_VLAN || p->kind == STEER_TRUNCATED || p->kind == STEER_BAD ||
                    p->kind == STEER_ND_ADVERT || p->kind == STEER_ND_ANNOUNCE ||
                    !steer_kind_has_source(p->kind);
-    if (!steered && steer_slot_active(c.facts.steer, sender->slot))
-        return steer_outcome(vm, steer_allowed(&c.facts, STEER_KEEP, STEER_WHY_NOT_MANAGED));
+    if (!steered && steer_slot_active(c->facts.steer, sender->slot))
+        return steer_outcome(vm, steer_allowed(&c->facts, STEER_KEEP, STEER_WHY_NOT_MANAGED));
     uint32_t address_id = address ? address->address_id : 0;
-    if (c.temporary) {
+    if (c->temporary) {
         const struct steer_translation *names = steer_translation_of(plane, sender->vm, sender->slot);
         if (!names)
             return steer_outcome(vm, steer_fenced(STEER_WHY_PLANE));
         address_id = p->family == 6 ? names->address_id6 : names->address_id4;
     }
-    struct steer_verdict v = p->family == 6 ? steer_managed(plane, &c, vm, p, address_id, 1)
-                                            : steer_managed(plane, &c, vm, p, address_id, 0);
+    struct steer_verdict v = p->family == 6 ? steer_managed(plane, c, vm, p, address_id, 1)
+                                            : steer_managed(plane, c, vm, p, address_id, 0);
     struct steer_outcome out = steer_outcome(vm, v);
-    if (c.temporary && v.why != STEER_WHY_TEMPORARY)
+    if (c->temporary && v.why != STEER_WHY_TEMPORARY)
         out.source = steer_translation_of(plane, sender->vm, sender->slot);
     return out;
 }
@@ -501,19 +502,21 @@ STEER_INLINE void steer_take_hosted_source(struct steer_packet *p, const struct 
     }
 }
 
-// Both halves: what a managed VM may send, and then, if it is for a hosted address, who gets it.
-STEER_INLINE struct steer_outcome steer_packet(struct steer_plane *plane, struct steer_packet *p)
+// Both halves: what a managed VM may send, and then, if it is for a hosted address, who gets it. `c` is room to
+// work in, whatever it held.
+STEER_INLINE struct steer_outcome steer_packet(struct steer_plane *plane, struct steer_case *c,
+                                               struct steer_packet *p)
 {
     const struct steer_identity *sender = steer_sender(plane, p->source_mac);
     struct steer_outcome out = steer_not_ours();
     if (sender) {
-        out = steer_from_backend(plane, p, sender);
+        out = steer_from_backend(plane, c, p, sender);
         if (out.verdict.action != STEER_PASS || p->family == 0)
             return out;
     }
     if (out.source)
         steer_take_hosted_source(p, out.source);
-    struct steer_outcome in = steer_to_hosted(plane, p, out.vm);
+    struct steer_outcome in = steer_to_hosted(plane, c, p, out.vm);
     in.source = out.source;
     return in.vm || !sender ? in : out;
 }

@@ -122,7 +122,8 @@ Outcome ModelPlane::send(Port from, const Bytes& frame) {
     memory_->ifindex = ifindex_of(from);
     const std::uint8_t* data = out.frame.data();
     steer_parse(&p, data, data + out.frame.size(), static_cast<std::uint32_t>(out.frame.size()));
-    struct steer_outcome outcome = ::steer_packet(memory_.get(), &p);
+    struct steer_case work;
+    struct steer_outcome outcome = ::steer_packet(memory_.get(), &work, &p);
     struct steer_verdict v = outcome.verdict;
     const bool leaves =
         v.action == STEER_PASS || v.action == STEER_FORWARD || v.action == STEER_BOTH;

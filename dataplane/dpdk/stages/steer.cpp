@@ -46,11 +46,12 @@ bool was_reset(steer_plane& plane, const struct steer_packet& packet) {
     return !over;
 }
 
-struct steer_outcome steer_one(steer_plane& plane, struct steer_packet& packet) {
+struct steer_outcome steer_one(steer_plane& plane, struct steer_case& work,
+                               struct steer_packet& packet) {
     if (was_reset(plane, packet))
         return steer_outcome(nullptr,
                              ::steer_verdict(STEER_REFUSE, 0, STEER_KEEP, STEER_WHY_RESET_TOLD));
-    return steer_packet(&plane, &packet);
+    return steer_packet(&plane, &work, &packet);
 }
 
 }  // namespace
@@ -58,8 +59,9 @@ struct steer_outcome steer_one(steer_plane& plane, struct steer_packet& packet) 
 void steer_stage(Worker& worker, Burst& burst) {
     worker.plane.ifindex = burst.port + 1u;
     for (std::uint16_t i = 0; i < burst.count; ++i) fetch_lines(worker.plane, burst.parsed[i]);
+    struct steer_case work;
     for (std::uint16_t i = 0; i < burst.count; ++i)
-        burst.outcomes[i] = steer_one(worker.plane, burst.parsed[i]);
+        burst.outcomes[i] = steer_one(worker.plane, work, burst.parsed[i]);
 }
 
 }  // namespace godwit::dpdk
