@@ -213,7 +213,7 @@ STEER_INLINE int forward_skb(struct __sk_buff *skb, const struct vm_record *vm, 
 
 STEER_INLINE bool may_be_slow(uint32_t kind)
 {
-    return steer_kind_is_icmp_error(kind) || kind == STEER_FRAGMENT ||
+    return steer_kind_is_icmp_error(kind) || kind == STEER_FRAGMENT || kind == STEER_GROUP ||
            (kind >= STEER_ARP_REQUEST && kind <= STEER_HOUSEKEEPING);
 }
 

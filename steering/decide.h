@@ -62,6 +62,8 @@ STEER_INLINE struct steer_verdict steer_decide_neighbour_in(const struct steer_f
         return steer_is_hosting(f->steer)
                    ? steer_verdict(STEER_ANSWER, owner, STEER_KEEP, STEER_WHY_ND_ANSWERED)
                    : steer_verdict(STEER_FORWARD, owner, STEER_KEEP, STEER_WHY_NEIGHBOUR);
+    case STEER_DHCP_ANSWER: /* who may ask, hears */
+        return steer_verdict(STEER_FORWARD, steer_authority(f->steer), STEER_KEEP, STEER_WHY_HOUSEKEEPING);
     case STEER_ARP_ANNOUNCE:
     case STEER_ND_ANNOUNCE:
         return steer_verdict(STEER_DROP, owner, STEER_KEEP, STEER_WHY_ADDRESS_CONFLICT);
@@ -121,6 +123,10 @@ STEER_INLINE struct steer_verdict steer_decide_portless_in(const struct steer_fa
         return steer_decide_icmp_error_in(f);
     if (f->kind == STEER_FRAGMENT)
         return steer_decide_fragment_in(f);
+    // For the VM's address, but to a group of stations: hosts discard such a packet (RFC 1122 section 3.3.6).
+    if (f->kind == STEER_GROUP)
+        return steer_verdict(steer_is_draining(f->steer) ? STEER_BOTH : STEER_FORWARD, owner, STEER_KEEP,
+                             STEER_WHY_GROUP);
     uint32_t why = f->kind == STEER_TRUNCATED   ? STEER_WHY_TRUNCATED
                    : f->kind == STEER_EXTENSION ? STEER_WHY_EXTENSION_CHAIN
                                                 : STEER_WHY_BAD_HEADER;
@@ -191,6 +197,11 @@ STEER_INLINE struct steer_verdict steer_decide_neighbour_out(const struct steer_
         if (is_owner && !steer_is_hosting(f->steer))
             return steer_allowed(f, STEER_KEEP, STEER_WHY_NEIGHBOUR);
         return steer_fenced(STEER_WHY_FENCED_REPLY);
+    case STEER_DHCP:
+        // The lease is the original's: a renewal or release in its name by a clone would shift it.
+        return f->sender == steer_authority(f->steer) ? steer_allowed(f, STEER_KEEP, STEER_WHY_HOUSEKEEPING)
+                                                      : steer_fenced(STEER_WHY_FENCED_DHCP);
+    case STEER_DHCP_ANSWER:
     case STEER_HOUSEKEEPING:
         return is_owner ? steer_allowed(f, STEER_KEEP, STEER_WHY_HOUSEKEEPING)
                         : steer_fenced(STEER_WHY_FENCED_HOUSEKEEPING);
@@ -321,6 +332,10 @@ STEER_INLINE struct steer_verdict steer_decide(struct steer_facts *f)
         return steer_fenced(announces ? STEER_WHY_FENCED_ANNOUNCE : STEER_WHY_FENCED);
     if (steer_kind_has_session(f->kind))
         return steer_decide_out(f);
+    // Both active VMs may speak to a group, and it makes no session: the chatter of the one that drains (mDNS,
+    // SSDP) would keep it from draining for ever.
+    if (f->kind == STEER_GROUP)
+        return steer_allowed(f, STEER_KEEP, STEER_WHY_GROUP);
     return steer_kind_is_neighbour(f->kind) ? steer_decide_neighbour_out(f) : steer_decide_portless_out(f);
 }
 

@@ -17,6 +17,7 @@ enum steer_kind {
     STEER_ECHO_REQUEST,
     STEER_ECHO_REPLY,
     STEER_OTHER,       /* a protocol without ports: addresses and protocol are the key */
+    STEER_GROUP,       /* to a multicast or broadcast MAC, without a connection */
     STEER_ARP_REQUEST, /* source/destination = sender/target protocol address */
     STEER_ARP_REPLY,
     STEER_ARP_ANNOUNCE, /* gratuitous or a probe for an address (sender 0), RARP */
@@ -25,7 +26,9 @@ enum steer_kind {
     STEER_ND_ADVERT,    /* solicited, source = target, destination = IPv6 destination */
     STEER_ND_ANNOUNCE,  /* unsolicited advertisement, source = target */
     STEER_ND_ROUTER_ADVERT,
-    STEER_HOUSEKEEPING, /* DHCP, IGMP, MLD, RS: a host configuring itself */
+    STEER_DHCP,         /* of a client, to its server: it speaks of the VM's address */
+    STEER_DHCP_ANSWER,  /* of the server */
+    STEER_HOUSEKEEPING, /* IGMP, MLD, RS: a host configuring itself */
     STEER_ICMP_ERROR,   /* the session it is about was read */
     STEER_ICMP_OPAQUE,  /* what it is about cannot be read: cut short, a later fragment, a redirect of ND */
     STEER_ICMP_FOREIGN, /* about a packet that its addressee has not sent */
@@ -126,7 +129,10 @@ STEER_INLINE uint8_t steer_parse_udp(struct steer_packet *p, const uint8_t *l4, 
     p->destination_port = wire_load16(l4 + 2);
     if ((p->source_port == WIRE_DHCP_CLIENT_PORT && p->destination_port == WIRE_DHCP_SERVER_PORT) ||
         (p->source_port == WIRE_DHCPV6_CLIENT_PORT && p->destination_port == WIRE_DHCPV6_SERVER_PORT))
-        return STEER_HOUSEKEEPING;
+        return STEER_DHCP;
+    if ((p->source_port == WIRE_DHCP_SERVER_PORT && p->destination_port == WIRE_DHCP_CLIENT_PORT) ||
+        (p->source_port == WIRE_DHCPV6_SERVER_PORT && p->destination_port == WIRE_DHCPV6_CLIENT_PORT))
+        return STEER_DHCP_ANSWER;
     return STEER_UDP;
 }
 
@@ -508,6 +514,9 @@ STEER_INLINE void steer_parse(struct steer_packet *p, const uint8_t *data, const
                               uint32_t frame_bytes)
 {
     steer_parse_frame(p, data, data_end, frame_bytes);
+    if (p->destination_mac[0] & 1 &&
+        (p->kind == STEER_UDP || p->kind == STEER_ECHO_REQUEST || p->kind == STEER_OTHER))
+        p->kind = STEER_GROUP;
     if (p->kind > STEER_UDP || p->fragment)
         steer_settle(p);
 }

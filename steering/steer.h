@@ -412,6 +412,25 @@ STEER_INLINE struct steer_outcome steer_to_temporary(struct steer_plane *plane, 
                          steer_verdict(STEER_FORWARD, slot, STEER_KEEP, STEER_WHY_TEMPORARY));
 }
 
+// ARP and ND that teach their hearers a MAC for the address that they come from, beside announcements.
+STEER_INLINE bool steer_kind_names_source(uint32_t kind)
+{
+    return kind == STEER_ARP_REQUEST || kind == STEER_ARP_REPLY || kind == STEER_ND_SOLICIT ||
+           kind == STEER_ND_ADVERT;
+}
+
+// Does it come from a hosted or temporary address, and not from that VM? Whoever believed it would send the VM's
+// packets elsewhere. `sender`: STEER_VMS_MAX for who is no managed VM.
+STEER_COLD uint32_t steer_claims_hosted(struct steer_plane *plane, const struct steer_packet *p,
+                                        uint32_t sender)
+{
+    if (!plane || !p)
+        return 0;
+    const struct steer_address *address = steer_hosted(plane, p->family, p->source);
+    const struct vm_record *vm = address ? steer_vm(plane, address->vm & ~STEER_TEMPORARY) : NULL;
+    return vm && steer_load64(&vm->steer) & STEER_VALID && vm->vm != sender;
+}
+
 // Towards a hosted address, wherever the frame came from; but not towards the sender's own, whose
 // announcement or duplicate probe would else be met with an answer.
 STEER_INLINE struct steer_outcome steer_to_hosted(struct steer_plane *plane, struct steer_case *c,
@@ -420,6 +439,9 @@ STEER_INLINE struct steer_outcome steer_to_hosted(struct steer_plane *plane, str
     p->from_backend = 0;
     if (p->family == 0)
         return steer_no_address(p);
+    if (steer_kind_names_source(p->kind) &&
+        steer_claims_hosted(plane, p, sender ? sender->vm : STEER_VMS_MAX))
+        return steer_outcome(NULL, steer_verdict(STEER_DROP, 0, STEER_KEEP, STEER_WHY_ADDRESS_CONFLICT));
     const uint32_t *of = p->kind == STEER_ARP_ANNOUNCE && p->source[0] ? p->source : p->destination;
     if (p->kind == STEER_ND_ANNOUNCE)
         of = p->source;
@@ -446,7 +468,8 @@ STEER_INLINE struct steer_outcome steer_from_network(struct steer_plane *plane, 
 // Announcements and housekeeping may carry no address of the VM at all; their rule is the kind alone.
 STEER_INLINE bool steer_kind_has_source(uint32_t kind)
 {
-    return kind != STEER_ARP_ANNOUNCE && kind != STEER_ND_PROBE && kind != STEER_HOUSEKEEPING;
+    return kind != STEER_ARP_ANNOUNCE && kind != STEER_ND_PROBE && kind != STEER_HOUSEKEEPING &&
+           kind != STEER_DHCP && kind != STEER_DHCP_ANSWER;
 }
 
 // From a managed VM: may it say this? PASS means that it may leave.

@@ -52,6 +52,8 @@ STEER_COLD uint32_t steer_is_own(struct steer_plane *plane, const struct steer_f
         return 0;
     if (p->kind == STEER_FRAGMENT)
         return f->handshake == STEER_ABSENT;
+    if (p->kind == STEER_GROUP) /* it begins something too */
+        return f->sender != steer_owner(f->steer);
     if (steer_kind_has_session(p->kind) || p->kind == STEER_ICMP_ERROR) {
         if ((f->session && f->session_owner == f->sender) ||
             (f->handshake && f->handshake_owner == f->sender) || (f->chance && f->chance_owner == f->sender))

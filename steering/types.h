@@ -286,7 +286,7 @@ enum steer_memory {
     X(FENCED, "fenced")                           /* not the sender's to send */                         \
     X(FENCED_ANNOUNCE, "fenced-announce")         /* ARP/ND announcement by a non-owner */               \
     X(FENCED_REPLY, "fenced-reply")               /* ARP/ND reply while the switch answers */            \
-    X(FENCED_HOUSEKEEPING, "fenced-housekeeping") /* DHCP, MLD, RS of a non-owner */                     \
+    X(FENCED_HOUSEKEEPING, "fenced-housekeeping") /* MLD, RS of a non-owner */                           \
     X(SPOOFED_SOURCE, "spoofed-source")           /* another VM's hosted address as source */            \
     X(UNTRACKED, "untracked")                     /* table full, forwarded without entry */              \
     X(CONTENDED, "contended")                     /* bucket busy, forwarded; next packet retries */      \
@@ -294,7 +294,7 @@ enum steer_memory {
     X(ND_ANSWERED, "nd-answered")                                                                        \
     X(NEIGHBOUR, "neighbour")               /* ARP/ND that follows the owner */                          \
     X(NEIGHBOUR_BOTH, "neighbour-both")     /* replies both backends need */                             \
-    X(ADDRESS_CONFLICT, "address-conflict") /* somebody else announces a hosted address */               \
+    X(ADDRESS_CONFLICT, "address-conflict") /* somebody else claims a hosted address */                  \
     X(HOUSEKEEPING, "housekeeping")         /* DHCP, MLD, RS of the owner */                             \
     X(FRAGMENT_UNSUPPORTED, "fragment-unsupported")                                                      \
     X(EXTENSION_UNSUPPORTED, "extension-unsupported")                                                    \
@@ -313,7 +313,9 @@ enum steer_memory {
     X(ICMP_ERROR_FOREIGN, "icmp-error-foreign") /* about a packet its addressee has not sent */          \
     X(FRAGMENT, "fragment")                     /* goes where its first one went */                      \
     X(FRAGMENT_EARLY, "fragment-early")         /* its first one has not been seen */                    \
-    X(EXTENSION_CHAIN, "extension-chain")       /* more extension headers than anybody sends */
+    X(EXTENSION_CHAIN, "extension-chain")       /* more extension headers than anybody sends */          \
+    X(FENCED_DHCP, "fenced-dhcp")               /* a clone about the lease of the original */            \
+    X(GROUP, "group")                           /* multicast or broadcast of an active VM */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,

@@ -124,12 +124,97 @@ TYPED_TEST(EveryPlane, SomebodyElseAnnouncingAHostedAddressIsStopped) {
 }
 
 TYPED_TEST(EveryPlane, OnlyTheOwnerKeepsHouse) {
-    Udp dhcp{{address("0.0.0.0"), 68, kVmMac}, {address("255.255.255.255"), 67, kBroadcast}};
     this->plane.steer(flipped(kSource, kDestination));
-    for (const Bytes& frame : {dhcp.datagram(), router_solicit(kVmMac)}) {
-        EXPECT_TRUE(dropped(this->from_source(frame), "fenced-housekeeping"));
-        EXPECT_TRUE(passed(this->from_destination(frame), "housekeeping"));
+    EXPECT_TRUE(dropped(this->from_source(router_solicit(kVmMac)), "fenced-housekeeping"));
+    EXPECT_TRUE(passed(this->from_destination(router_solicit(kVmMac)), "housekeeping"));
+}
+
+// The lease is the original's. A clone has a copy of the client, timers included, and would renew or release it.
+TYPED_TEST(EveryPlane, ACloneSaysNothingAboutTheLease) {
+    Udp discover{{address("0.0.0.0"), 68, kVmMac}, {address("255.255.255.255"), 67, kBroadcast}};
+    Udp renew{{address(kV4), 68, kVmMac}, {address("10.1.0.254"), 67, kClientMac}};
+    Udp renew6{{address(kV6), 546, kVmMac}, {address("ff02::1:2"), 547, {0x33, 0x33, 0, 1, 0, 2}}};
+    for (const Udp& dhcp : {discover, renew, renew6}) {
+        this->plane.steer(steady(kSource));
+        EXPECT_TRUE(passed(this->from_source(dhcp.datagram()), "housekeeping"));
+        this->plane.steer(flipped(kSource, kDestination));
+        EXPECT_TRUE(passed(this->from_source(dhcp.datagram()), "housekeeping"));
+        EXPECT_TRUE(dropped(this->from_destination(dhcp.datagram()), "fenced-dhcp"));
+        this->plane.steer(steady(kDestination));
+        EXPECT_TRUE(passed(this->from_destination(dhcp.datagram()), "housekeeping"));
+        EXPECT_TRUE(dropped(this->from_source(dhcp.datagram()), "fenced"));
     }
+    EXPECT_EQ(this->plane.session_entries(), 0u);
+}
+
+// While both are active the original asks, so it is told; the clone, which owns what is new, is not.
+TYPED_TEST(EveryPlane, TheLeasesAnswerReachesTheOriginal) {
+    Udp answer{{address("10.1.0.254"), 67, kClientMac}, {address(kV4), 68, kVmMac}};
+    Udp answer6{{address("2001:db8::67"), 547, kClientMac}, {address(kV6), 546, kVmMac}};
+    for (const Udp& dhcp : {answer, answer6}) {
+        this->plane.steer(steady(kSource));
+        EXPECT_TRUE(went_to(this->from_client(dhcp.datagram()), kSourcePort, "housekeeping"));
+        this->plane.steer(flipped(kSource, kDestination));
+        EXPECT_TRUE(went_to(this->from_client(dhcp.datagram()), kSourcePort, "housekeeping"));
+        this->plane.steer(steady(kDestination));
+        EXPECT_TRUE(went_to(this->from_client(dhcp.datagram()), kDestinationPort, "housekeeping"));
+    }
+    EXPECT_EQ(this->plane.handshakes(kSource) + this->plane.handshakes(kDestination), 0u);
+}
+
+// For the VM's address, but to every station: only hosts that are wrong make such frames, and none of them a session.
+TYPED_TEST(EveryPlane, HostedAddressInABroadcastFrameReachesEveryActiveVm) {
+    Udp odd{{address("10.1.0.9"), 5000, kClientMac}, {address(kV4), 53, kBroadcast}};
+    EXPECT_TRUE(went_to(this->from_client(odd.datagram()), kSourcePort, "group"));
+    this->plane.steer(flipped(kSource, kDestination));
+    Outcome out = this->from_client(odd.datagram());
+    EXPECT_EQ(out.action, STEER_BOTH);
+    EXPECT_EQ(out.why, "group");
+    EXPECT_EQ(this->plane.handshakes(kSource) + this->plane.handshakes(kDestination), 0u);
+}
+
+TYPED_TEST(EveryPlane, SpeakingToAGroupMakesNoSessionAndIsForActiveOnes) {
+    Udp mdns{{address(kV4), 5353, kVmMac},
+             {address("224.0.0.251"), 5353, {1, 0, 0x5e, 0, 0, 0xfb}}};
+    Udp subnet{{address(kV4), 9, kVmMac}, {address("10.1.255.255"), 9, kBroadcast}};
+    Udp mdns6{{address(kV6), 5353, kVmMac},
+              {address("ff02::fb"), 5353, {0x33, 0x33, 0, 0, 0, 0xfb}}};
+    for (const Udp& said : {mdns, subnet, mdns6}) {
+        this->plane.steer(steady(kSource));
+        EXPECT_TRUE(passed(this->from_source(said.datagram()), "group"));
+        EXPECT_TRUE(dropped(this->from_destination(said.datagram()), "fenced"));
+        this->plane.steer(flipped(kSource, kDestination));
+        EXPECT_TRUE(passed(this->from_source(said.datagram()), "group"));
+        EXPECT_TRUE(passed(this->from_destination(said.datagram()), "group"));
+    }
+    EXPECT_EQ(this->plane.session_entries(), 0u);
+    EXPECT_EQ(this->plane.sessions(kSource), 0u) << "it would never drain";
+    // From the network: ordinary switching lets every port hear it.
+    Udp heard{{address("10.1.0.9"), 5353, kClientMac},
+              {address("224.0.0.251"), 5353, {1, 0, 0x5e, 0, 0, 0xfb}}};
+    EXPECT_TRUE(passed(this->from_client(heard.datagram()), "not-managed"));
+}
+
+TYPED_TEST(EveryPlane, NobodyElseSpeaksOfAHostedAddressAsItsOwn) {
+    this->plane.manage({kOtherVm, {"10.1.0.2"}, {kOtherVmPort, kUplink}, kOtherVmMac});
+    this->plane.steer(steady(kSource), kOtherVm);
+    std::vector<Bytes> spoofed{
+        arp({1, kClientMac, kV4, {}, "10.1.0.200"}),
+        arp({2, kClientMac, kV4, kOtherVmMac, "10.1.0.200", kOtherVmMac}),
+        arp({2, kClientMac, kV4, kOtherVmMac, "10.1.0.2", kOtherVmMac}),
+        neighbour_solicit(kV6, "2001:db8:1::200", kClientMac),
+        neighbour_advert(kV6, "2001:db8:1::200", kClientMac, kOtherVmMac, true),
+    };
+    for (const Plan& plan : {steady(kSource), flipped(kSource, kDestination)}) {
+        this->plane.steer(plan);
+        for (const Bytes& frame : spoofed) {
+            EXPECT_TRUE(dropped(this->from_client(frame), "address-conflict"));
+        }
+    }
+    EXPECT_TRUE(passed(this->from_client(arp({1, kClientMac, "10.1.0.9", {}, "10.1.0.200"})),
+                       "not-managed"));
+    this->plane.steer(steady(kSource));
+    EXPECT_TRUE(passed(this->from_source(arp_request_from_vm(kV4, "10.1.0.200")), "neighbour"));
 }
 
 TYPED_TEST(EveryPlane, BroadcastOfAHostedRequestByAnotherVmIsAnsweredToo) {

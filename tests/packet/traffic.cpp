@@ -210,7 +210,23 @@ Sent Traffic::icmp_error_about(Port from) {
 }
 
 Sent Traffic::neighbours() {
-    switch (below(12)) {
+    switch (below(16)) {
+        case 12:
+            return {backend(),
+                    Udp{{address("10.1.0.1"), 68, kVmMac}, {address("10.1.0.254"), 67, kClientMac}}
+                        .datagram()};
+        case 13:
+            return {kUplink,
+                    Udp{{address("10.1.0.254"), 67, kClientMac}, {address("10.1.0.1"), 68, kVmMac}}
+                        .datagram()};
+        case 14:
+            return {below(2) ? kUplink : backend(),
+                    Udp{{address("10.1.0.1"), 5353, kVmMac},
+                        {address(below(2) ? "224.0.0.251" : "10.1.0.1"), 5353, kBroadcast}}
+                        .datagram()};
+        case 15:
+            return {below(2) ? kUplink : kOtherVmPort,
+                    arp({2, kClientMac, "10.1.0.1", kOtherVmMac, "10.1.0.2", kOtherVmMac})};
         case 0:
             return {kUplink, arp_request("10.0.0.9", "10.1.0.1")};
         case 1:
