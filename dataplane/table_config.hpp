@@ -32,7 +32,8 @@ inline struct steer_config fresh_config(const TableSizes& sizes) {
                              STEER_FRAGMENTS4, STEER_FRAGMENTS6}) {
         const std::uint32_t entries =
             table < STEER_CHANCES4 ? sizes.handshakes : sizes.handshakes / 4;
-        config.table[table] = geometry_of(steer_is_v6_table(table) ? entries : entries / 2, Overflow::two_slots);
+        config.table[table] =
+            geometry_of(steer_is_v6_table(table) ? entries : entries / 2, Overflow::two_slots);
         config.table[table].overflow_mask = 0;
     }
     if (getrandom(config.seed, sizeof(config.seed), 0) != sizeof(config.seed)) std::abort();

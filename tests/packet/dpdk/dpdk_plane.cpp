@@ -81,7 +81,8 @@ dpdk::Tables& DpdkPlane::Stages::made_of(const struct steer_config& config) {
     return tables;
 }
 
-DpdkPlane::Stages::Stages(const struct steer_config& config) : worker(made_of(config), stations, kPorts) {
+DpdkPlane::Stages::Stages(const struct steer_config& config)
+    : worker(made_of(config), stations, kPorts) {
     worker.plane.directory = &directory;
     worker.uplink = kUplink;
 }
