@@ -7,6 +7,8 @@
 #include "steering/slot.h"
 #include "steering/types.h"
 
+#include "dataplane/tap.hpp"
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -162,6 +164,9 @@ public:
 
     // A frame of the switch's own, out of a port (PortState::ifindex).
     virtual Result<void> transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) = 0;
+
+    // Null: nobody can look into this plane.
+    virtual Tap* tap() { return nullptr; }
 };
 
 }  // namespace godwit::dataplane

@@ -234,6 +234,10 @@ Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& op
         ring_buffer__new(state->map_fd("drained"), note_drained, &state->drained, nullptr));
     if (!state->ring) return fail_errno(Fault::Retry, "read the ring buffer of events");
 
+    Result<std::unique_ptr<EbpfTap>> tap = EbpfTap::open(state->object.get());
+    if (!tap) return std::unexpected(std::move(tap).error());
+    state->tap = std::move(*tap);
+
     std::unique_ptr<EbpfPlane> plane(new EbpfPlane(std::move(state)));
     Result<void> attached = plane->attach_ports();
     if (!attached) return std::unexpected(std::move(attached).error());

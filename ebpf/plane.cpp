@@ -140,6 +140,10 @@ Result<void> EbpfPlane::transmit(std::uint32_t ifindex, std::span<const std::uin
     return {};
 }
 
+dataplane::Tap* EbpfPlane::tap() {
+    return state_->tap.get();
+}
+
 void EbpfPlane::uninstall() {
     for (const PortState& port : state_->ports) detach_tc_filter(port.ifindex);
     std::error_code error;

@@ -46,6 +46,7 @@ public:
     void poll_events(const std::function<void(const Drained&)>& on_drained) override;
     Result<ResetCount> end_sessions(std::uint16_t vm, std::uint32_t slot, Tell tell) override;
     Result<void> transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) override;
+    dataplane::Tap* tap() override;
 
     // Takes programs off the ports and removes every pin: the opposite of open(). Sessions are forgotten.
     void uninstall();

@@ -5,6 +5,7 @@
 #include "ebpf/layout.h"
 #include "ebpf/maps.hpp"
 #include "ebpf/plane.hpp"
+#include "ebpf/tap.hpp"
 
 #include <array>
 #include <map>
@@ -22,6 +23,7 @@ struct EbpfPlane::State {
     std::vector<dataplane::PortState> ports;
     std::map<std::string, int> programs;
     Ring ring;
+    std::unique_ptr<EbpfTap> tap;
     std::vector<dataplane::Plane::Drained> drained;
     plane_sweep sweep{};
     int cpus = 1;

@@ -88,6 +88,7 @@ STEER_COLD int was_reset(struct steer_plane *plane, struct steer_packet *p)
 // ---- mode nat ---------------------------------------------------------------------------------------
 
 #include "ebpf/translate.bpf.h"
+#include "ebpf/watch.bpf.h"
 
 // ---- XDP on an uplink -------------------------------------------------------------------------------
 
@@ -105,6 +106,8 @@ int uplink(struct xdp_md *ctx)
     steer_parse(&p, data, data_end, (uint32_t)(data_end - data));
     if (set && set->resets && was_reset(&plane, &p)) {
         count_reason(STEER_WHY_RESET_TOLD);
+        if (is_watched())
+            record_xdp(ctx, &p, STEER_REFUSE | (uint32_t)STEER_WHY_RESET_TOLD << 24, STEER_FLOW_NO_VM);
         return XDP_PASS;
     }
 
@@ -113,6 +116,8 @@ int uplink(struct xdp_md *ctx)
         translate_xdp(ctx, steer_translation_of(&plane, out.vm->vm, out.verdict.slot)) != 0)
         out.verdict = steer_verdict(STEER_DROP, 0, STEER_KEEP, STEER_WHY_UNTRANSLATABLE);
     count_reason(out.verdict.why);
+    if (is_watched())
+        record_xdp(ctx, &p, steer_verdict_number(out.verdict), vm_number(out.vm));
     switch (out.verdict.action) {
     case STEER_DROP:
         return XDP_DROP;
@@ -326,6 +331,8 @@ int vm_port(struct __sk_buff *skb)
     if (is_rewritten(&out) && rewrite_addresses(skb, &out) != 0)
         out.verdict = steer_fenced(STEER_WHY_UNTRANSLATABLE);
     count_reason(out.verdict.why);
+    if (is_watched())
+        record_skb(skb, &p, steer_verdict_number(out.verdict), vm_number(out.vm));
     if (!out.vm) {
         if (out.verdict.action == STEER_DROP)
             return TC_ACT_SHOT;

@@ -176,6 +176,9 @@ void EbpfPlane::Kernel::make_as_new() {
             bpf_map_delete_elem(fd, key.data());
     }
     plane->poll_events([](const dataplane::Plane::Drained&) {});
+    plane->tap()->watch() = {};
+    while (plane->tap()->read(1024, [](const steer_flow&, std::span<const std::uint8_t>) {}) > 0) {
+    }
     for (int port = 0; port < kPorts; ++port) Ports::instance().heard(static_cast<Port>(port));
     read_reasons();
     std::swap(before, now);
@@ -354,6 +357,9 @@ std::uint32_t EbpfPlane::ticks_per_s() const {
 }
 const steer_config& EbpfPlane::config() {
     return kernel_->plane->config();
+}
+dataplane::Tap& EbpfPlane::tap() {
+    return *kernel_->plane->tap();
 }
 void EbpfPlane::advance_s(std::uint32_t seconds) {
     const std::uint32_t ticks = seconds * ticks_per_s();

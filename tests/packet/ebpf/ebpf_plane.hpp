@@ -3,6 +3,7 @@
 // here, and from real frames in tests/netns. Needs root.
 #pragma once
 
+#include "dataplane/tap.hpp"
 #include "tests/packet/plane.hpp"
 
 #include <memory>
@@ -31,6 +32,8 @@ public:
     bool went_by_wire() const { return by_wire_; }
     // The same hash and the same geometry, so that a model can be given the same table.
     const steer_config& config();
+    // Off again with every new story.
+    dataplane::Tap& tap();
     struct Kernel;
 
 private:
