@@ -5,6 +5,7 @@
 #include "lib/http/address.hpp"
 
 #include "dataplane/device.hpp"
+#include "dataplane/flows.hpp"
 
 #include <net/if.h>
 #include <set>
@@ -87,6 +88,9 @@ void check(const SwitchConfig& config, Errors& errors) {
         if (!address)
             errors.push_back({"/listen/" + std::to_string(i), address.error().cause, 0, 0});
     }
+    if (Result<void> good = check_sampling(config.sampling); !good)
+        for (FieldError& error : good.error().fields)
+            errors.push_back({"/sampling" + error.pointer, std::move(error.message), 0, 0});
     constexpr std::uint32_t kDay = 86400;
     const TimeoutConfig& t = config.timeouts;
     check_range(t.established_s, 60, 30 * kDay, errors, "/timeouts/established_s");

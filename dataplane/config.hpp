@@ -4,6 +4,7 @@
 #include "lib/error.hpp"
 
 #include "dataplane/plane.hpp"
+#include "protocol/flow_api.hpp"
 
 #include <cstdint>
 #include <string>
@@ -68,13 +69,14 @@ struct SwitchConfig {
     DpdkConfig dpdk;
     TableConfig tables;
     TimeoutConfig timeouts;
+    protocol::FlowSampling sampling;  // what is told of packets even when nobody follows
     std::vector<PortConfig> ports;
     static constexpr std::string_view kRequired[] = {"apiVersion",      "kind", "id", "listen",
                                                      "peer_token_file", "ports"};
 };
 BOOST_DESCRIBE_STRUCT(SwitchConfig, (),
                       (apiVersion, kind, id, plane, listen, peer_token_file, state_dir, bpffs, dpdk,
-                       tables, timeouts, ports))
+                       tables, timeouts, sampling, ports))
 
 // Rejected with every error at once (lib/config.hpp). Never looks at the machine: a file that is good
 // here is good everywhere.

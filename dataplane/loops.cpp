@@ -6,6 +6,7 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -13,6 +14,7 @@
 namespace godwit::dataplane {
 namespace {
 
+constexpr std::size_t kFlowsAtOnce = 256;
 constexpr auto kSweepEvery = std::chrono::milliseconds(100);
 constexpr std::uint32_t kSweepsPerRound = 10;  // the whole table once a second
 
@@ -45,6 +47,24 @@ boost::asio::awaitable<void> hear_events(Plane& plane, Steerings& steerings) {
         plane.poll_events([](const Plane::Drained&) {});
         // The event says when to look; the level says what is true.
         steerings.look_at_drains();
+    }
+}
+
+boost::asio::awaitable<void> hear_flows(Flows& flows) {
+    auto executor = co_await boost::asio::this_coro::executor;
+    boost::asio::posix::stream_descriptor readable(executor, dup(flows.readable_fd()));
+    for (;;) {
+        co_await readable.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                                     boost::asio::use_awaitable);
+        while (flows.hear(kFlowsAtOnce) == kFlowsAtOnce)
+            co_await boost::asio::post(executor, boost::asio::use_awaitable);
+    }
+}
+
+boost::asio::awaitable<void> refill_flows(Flows& flows, Clock& clock) {
+    for (;;) {
+        co_await clock.sleep_for(Flows::kRefillEvery);
+        flows.refill();
     }
 }
 

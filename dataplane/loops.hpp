@@ -4,6 +4,7 @@
 
 #include "lib/clock.hpp"
 
+#include "dataplane/flows.hpp"
 #include "dataplane/steering.hpp"
 
 #include <boost/asio/any_io_executor.hpp>
@@ -32,6 +33,9 @@ private:
 // Each runs until the io_context stops; everything outlives them.
 boost::asio::awaitable<void> sweep_forever(Plane& plane, Steerings& steerings, Clock& clock);
 boost::asio::awaitable<void> hear_events(Plane& plane, Steerings& steerings);
+// Reads what the plane wrote down of packets, a bounded part at a time: others get their turn in a flood.
+boost::asio::awaitable<void> hear_flows(Flows& flows);
+boost::asio::awaitable<void> refill_flows(Flows& flows, Clock& clock);
 // Waits for `flipped`, then blocks in the pool for the grace period.
 boost::asio::awaitable<void> wait_out_graces(Plane& plane, Steerings& steerings, Signal& flipped,
                                              Clock& clock, boost::asio::thread_pool& pool);

@@ -22,12 +22,13 @@ using namespace godwit;
 using namespace godwit::dataplane;
 namespace asio = boost::asio;
 
-asio::awaitable<void> until_stopped(asio::io_context& io, http::Server& server,
-                                    EventStream& events) {
+asio::awaitable<void> until_stopped(asio::io_context& io, http::Server& server, EventStream& events,
+                                    Flows& flows) {
     const int signal = co_await daemon::stop_signal();
     log::info("switch", "signal " + std::to_string(signal) + ": the sessions stay");
     daemon::notify_stopping();
     events.close();
+    flows.close();
     server.stop();
     io.stop();
 }
@@ -57,10 +58,11 @@ Result<void> run(const SwitchConfig& config) {
     Result<void> started = steerings.start();
     if (started) started = plane->get()->start();
     if (!started) return started;
-    register_metrics(metrics, **plane, steerings);
-
+    Flows flows(io.get_executor(), config.id, **plane, steerings, clock, config.sampling);
+    register_metrics(metrics, **plane, steerings, flows);
     Control control{config.id, json::enum_name(config.plane), **plane, steerings, events, clock};
     std::vector<http::Route> routes = control_routes(control);
+    for (http::Route& route : flow_routes(flows)) routes.push_back(std::move(route));
     for (http::Route& route : http::health_routes([] { return std::string{}; }, metrics))
         routes.push_back(std::move(route));
     http::Server server(io.get_executor(), std::move(routes), http::peer_authenticator(*secret));
@@ -72,7 +74,11 @@ Result<void> run(const SwitchConfig& config) {
     asio::co_spawn(io, sweep_forever(**plane, steerings, clock), rethrow);
     asio::co_spawn(io, hear_events(**plane, steerings), rethrow);
     asio::co_spawn(io, wait_out_graces(**plane, steerings, flipped, clock, pool), rethrow);
-    asio::co_spawn(io, until_stopped(io, server, events), rethrow);
+    if (flows.check_plane()) {
+        asio::co_spawn(io, hear_flows(flows), rethrow);
+        asio::co_spawn(io, refill_flows(flows, clock), rethrow);
+    }
+    asio::co_spawn(io, until_stopped(io, server, events, flows), rethrow);
     log::info("switch",
               config.id + (plane->get()->adopted() ? ": adopted the running plane" : ": ready"));
     daemon::notify_ready();

@@ -47,13 +47,28 @@ void refresh_vms(Metrics& metrics, Steerings& steerings) {
         .Set(untracked);
 }
 
+void refresh_flows(Metrics& metrics, const Flows& flows) {
+    const protocol::FlowSamplingStatus status = flows.sampling();
+    const auto follow = [&](const char* name, const char* help, std::uint64_t now) {
+        prometheus::Counter& counter = metrics.counter(name, help);
+        counter.Increment(static_cast<double>(now) - counter.Value());
+    };
+    follow("godwit_switch_flow_records_total", "Packets written down for who follows",
+           status.recorded);
+    follow("godwit_switch_flow_records_lost_total",
+           "Packets that were to be written down and found no room or budget", status.lost);
+    metrics.gauge("godwit_switch_flow_followers", "Readers of flows")
+        .Set(static_cast<double>(status.followers));
+}
+
 }  // namespace
 
-void register_metrics(Metrics& metrics, Plane& plane, Steerings& steerings) {
+void register_metrics(Metrics& metrics, Plane& plane, Steerings& steerings, const Flows& flows) {
     Metrics* to = &metrics;
     Plane* from = &plane;
     Steerings* of = &steerings;
-    metrics.before_text([to, from, of] {
+    metrics.before_text([to, from, of, in = &flows] {
+        refresh_flows(*to, *in);
         refresh_reasons(*to, *from);
         refresh_tables(*to, *from);
         refresh_vms(*to, *of);

@@ -3,11 +3,12 @@
 
 #include "lib/metrics.hpp"
 
+#include "dataplane/flows.hpp"
 #include "dataplane/steering.hpp"
 
 namespace godwit::dataplane {
 
-// `metrics`, `plane` and `steerings` outlive the registration.
-void register_metrics(Metrics& metrics, Plane& plane, Steerings& steerings);
+// All of it outlives the registration.
+void register_metrics(Metrics& metrics, Plane& plane, Steerings& steerings, const Flows& flows);
 
 }  // namespace godwit::dataplane

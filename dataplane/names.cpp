@@ -1,28 +1,33 @@
 #include "dataplane/names.hpp"
 
+#include "steering/wire.h"
+
 #include <arpa/inet.h>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 
 namespace godwit::dataplane {
 
-Result<HostedAddress> parse_hosted(const std::string& text) {
+Result<HostedAddress> parse_any_address(const std::string& text) {
     HostedAddress address;
-    if (inet_pton(AF_INET, text.c_str(), address.words_be.data()) == 1) {
-        const std::uint32_t host = ntohl(address.words_be[0]);
-        if (host == 0 || host >> 28 >= 0xe)
-            return fail(Fault::Rejected, "address \"" + text + "\"", "must be a unicast address");
-        return address;
-    }
+    if (inet_pton(AF_INET, text.c_str(), address.words_be.data()) == 1) return address;
     address.family = 6;
-    if (inet_pton(AF_INET6, text.c_str(), address.words_be.data()) == 1) {
-        if ((ntohl(address.words_be[0]) >> 24) == 0xff)
-            return fail(Fault::Rejected, "address \"" + text + "\"", "must be a unicast address");
-        return address;
-    }
+    if (inet_pton(AF_INET6, text.c_str(), address.words_be.data()) == 1) return address;
     return fail(
         Fault::Rejected, "address \"" + text + "\"",
         "is no IP address, write one like 10.1.0.10 or 2001:db8::1, without a prefix length");
+}
+
+Result<HostedAddress> parse_hosted(const std::string& text) {
+    Result<HostedAddress> address = parse_any_address(text);
+    if (!address) return address;
+    const std::uint32_t first = ntohl(address->words_be[0]);
+    const bool group =
+        address->family == 4 ? first == 0 || first >> 28 >= 0xe : first >> 24 == 0xff;
+    if (group)
+        return fail(Fault::Rejected, "address \"" + text + "\"", "must be a unicast address");
+    return address;
 }
 
 std::string to_text(const HostedAddress& address) {
@@ -44,6 +49,35 @@ Result<Mac> parse_mac(const std::string& text) {
         return fail(Fault::Rejected, "MAC \"" + text + "\"",
                     "must be one station's, not a group's");
     return mac;
+}
+
+namespace {
+
+struct NamedProtocol {
+    std::uint8_t number;
+    const char* name;
+};
+constexpr NamedProtocol kProtocols[] = {{WIRE_PROTOCOL_TCP, "tcp"},
+                                        {WIRE_PROTOCOL_UDP, "udp"},
+                                        {WIRE_PROTOCOL_ICMP, "icmp"},
+                                        {WIRE_PROTOCOL_ICMPV6, "icmpv6"},
+                                        {132, "sctp"}};
+
+}  // namespace
+
+std::string protocol_name(std::uint8_t protocol) {
+    for (const NamedProtocol& known : kProtocols)
+        if (known.number == protocol) return known.name;
+    return std::to_string(protocol);
+}
+
+std::optional<std::uint8_t> protocol_number(const std::string& name) {
+    for (const NamedProtocol& known : kProtocols)
+        if (known.name == name) return known.number;
+    std::uint8_t number = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error != std::errc{} || end != name.data() + name.size()) return std::nullopt;
+    return number;
 }
 
 }  // namespace godwit::dataplane

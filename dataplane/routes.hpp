@@ -5,6 +5,7 @@
 #include "lib/http/server.hpp"
 
 #include "dataplane/events.hpp"
+#include "dataplane/flows.hpp"
 #include "dataplane/steering.hpp"
 
 #include <string>
@@ -22,6 +23,8 @@ struct Control {
 };
 
 std::vector<http::Route> control_routes(Control& control);
+// flow_routes.cpp; `flows` outlives the server.
+std::vector<http::Route> flow_routes(Flows& flows);
 protocol::SwitchStats read_stats(Plane& plane);
 http::Event event_of(const std::string& type, const protocol::VmSteering& status);
 

@@ -40,21 +40,6 @@ std::string state_name(std::uint32_t meta, std::uint8_t protocol) {
     return both ? "established" : "opening";
 }
 
-std::string protocol_name(std::uint8_t protocol) {
-    switch (protocol) {
-        case WIRE_PROTOCOL_TCP:
-            return "tcp";
-        case WIRE_PROTOCOL_UDP:
-            return "udp";
-        case WIRE_PROTOCOL_ICMP:
-            return "icmp";
-        case WIRE_PROTOCOL_ICMPV6:
-            return "icmpv6";
-        default:
-            return std::to_string(protocol);
-    }
-}
-
 std::string peer_text(const Entry& entry, bool wide) {
     HostedAddress peer;
     peer.family = wide ? 6 : 4;

@@ -13,6 +13,7 @@
 //   GET    /v1/ports                      -> [PortStatus]
 //   GET    /v1/stats                      -> SwitchStats (every drop and pass reason by name)
 //   GET    /v1/events                     SSE: `drained`, `undrained`, `steering`, data = VmSteering
+//   /v1/flows  /v1/sampling  /v1/captures  protocol/flow_api.hpp
 //   GET    /livez /readyz /metrics
 //
 // Errors are RFC 9457 problems: stale-epoch (409), unknown-port, duplicate-address,

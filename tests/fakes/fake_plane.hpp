@@ -2,6 +2,7 @@
 #pragma once
 
 #include "dataplane/plane.hpp"
+#include "tests/fakes/fake_tap.hpp"
 
 #include <map>
 #include <string>
@@ -52,9 +53,12 @@ public:
         sent.emplace_back(ifindex, std::vector(frame.begin(), frame.end()));
         return {};
     }
+    dataplane::Tap* tap() override { return tap_there ? &fake_tap : nullptr; }
 
     void refuse(bool refuse) { refuse_ = refuse; }
 
+    bool tap_there = true;
+    FakeTap fake_tap;
     std::vector<std::string> order;
     std::vector<std::pair<std::uint32_t, std::vector<std::uint8_t>>> sent;
     std::map<std::uint16_t, dataplane::VmSetup> setups;

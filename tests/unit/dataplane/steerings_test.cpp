@@ -400,6 +400,7 @@ TEST(SwitchConfig, TheShippedOneIsGood) {
     EXPECT_EQ(config->ports.size(), 3u);
     EXPECT_EQ(config->timeouts.udp_s, 300u);
     EXPECT_EQ(config->dpdk.memory_mb, dataplane::DpdkConfig{}.memory_mb);
+    EXPECT_EQ(config->sampling.per_second, 10000u);
 }
 
 TEST(Names, AddressesAndMacsReadStrictly) {
