@@ -18,6 +18,7 @@
 //   GET    /v1/switches  /v1/switches/{id}  -> SwitchList, SwitchStatus (proxied, viewer)
 //   GET    /v1/switches/{id}/sessions?vm=&owner=&limit=   -> protocol::SessionList
 //   GET    /v1/switches/{id}/vms            -> SteeringList
+//   /v1/switches/{id}/flows  /sampling  /captures   protocol/flow_api.hpp
 //   GET    /v1/status                       -> ControllerStatus
 //   GET    /v1/tokens  POST /v1/tokens  DELETE /v1/tokens/{id}  -> TokenList, Token (admin)
 //   GET    /v1/audit?limit=                 -> AuditList (admin)

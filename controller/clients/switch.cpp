@@ -68,4 +68,27 @@ Task<void> SwitchClient::events(
     co_return ended;
 }
 
+Task<protocol::FlowList> SwitchClient::flows(std::string query) {
+    return call<protocol::FlowList>("GET", "/v1/flows" + query, nullptr);
+}
+Task<protocol::FlowSamplingStatus> SwitchClient::sampling() {
+    return call<protocol::FlowSamplingStatus>("GET", "/v1/sampling", nullptr);
+}
+Task<protocol::FlowSamplingStatus> SwitchClient::sample(protocol::FlowSampling wanted) {
+    return call<protocol::FlowSamplingStatus>("PUT", "/v1/sampling", json::to_json(wanted));
+}
+Task<protocol::Capture> SwitchClient::begin_capture(protocol::CaptureRequest wanted) {
+    return call<protocol::Capture>("POST", "/v1/captures", json::to_json(wanted));
+}
+Task<void> SwitchClient::stop_capture(std::string id) {
+    return only("DELETE", "/v1/captures/" + http::encoded(id), nullptr);
+}
+
+Task<void> SwitchClient::stream(std::string path, std::function<bool(const http::Event&)> on_event,
+                                std::chrono::milliseconds silence) {
+    Result<void> ended = co_await client_.events(std::move(path), "", std::move(on_event), silence);
+    if (!ended) co_return std::unexpected(std::move(ended).error().within(name_));
+    co_return ended;
+}
+
 }  // namespace godwit::controller

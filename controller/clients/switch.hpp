@@ -3,6 +3,7 @@
 
 #include "lib/http/client.hpp"
 
+#include "protocol/flow_api.hpp"
 #include "protocol/switch_api.hpp"
 
 #include <chrono>
@@ -31,6 +32,16 @@ public:
     Task<protocol::SessionList> sessions(std::string query);
     // Until the stream ends or nothing came for `silence`.
     Task<void> events(std::function<void(std::string type, protocol::VmSteering)> on_event,
+                      std::chrono::milliseconds silence);
+
+    // protocol/flow_api.hpp. `query` as above.
+    Task<protocol::FlowList> flows(std::string query);
+    Task<protocol::FlowSamplingStatus> sampling();
+    Task<protocol::FlowSamplingStatus> sample(protocol::FlowSampling wanted);
+    Task<protocol::Capture> begin_capture(protocol::CaptureRequest wanted);
+    Task<void> stop_capture(std::string id);
+    // Any event stream of the switch, as it comes.
+    Task<void> stream(std::string path, std::function<bool(const http::Event&)> on_event,
                       std::chrono::milliseconds silence);
 
 private:

@@ -58,6 +58,13 @@ Task<http::Response> show_switch(Api& api, http::Request request);
 Task<http::Response> list_sessions(Api& api, http::Request request);
 Task<http::Response> list_steering(Api& api, http::Request request);
 Task<http::Response> show_status(Api& api, http::Request request);
+// flows.cpp
+Task<http::Response> list_flows(Api& api, http::Request request);
+Task<http::Response> show_sampling(Api& api, http::Request request);
+Task<http::Response> set_sampling(Api& api, http::Request request);
+Task<http::Response> begin_capture(Api& api, http::Request request);
+Task<http::Response> stream_frames(Api& api, http::Request request);
+Task<http::Response> stop_capture(Api& api, http::Request request);
 // access.cpp
 Task<http::Response> list_tokens(Api& api, http::Request request);
 Task<http::Response> make_token(Api& api, http::Request request);

@@ -5,6 +5,7 @@
 
 #include "controller/http/api.hpp"
 #include "controller/http/openapi.hpp"
+#include "protocol/flow_api.hpp"
 
 namespace godwit::controller {
 
@@ -20,6 +21,20 @@ struct Entry {
 
 template <typename T>
 constexpr openapi::SchemaFunction kOf = &schema_of<T>;
+
+std::vector<std::string> flow_query() {
+    std::vector<std::string> names = {"follow", "last"};
+    for (const char* field : protocol::kFlowFilters) {
+        names.push_back(field);
+        names.push_back(std::string("not_") + field);
+    }
+    return names;
+}
+
+// What changes something, and who read what users say to each other.
+bool is_audited(const openapi::Operation& operation) {
+    return operation.method != "GET" || (operation.streams && operation.access == Access::admin);
+}
 
 const std::vector<Entry>& table() {
     using namespace protocol;
@@ -112,6 +127,33 @@ const std::vector<Entry>& table() {
         {{"GET", "/v1/switches/{switch}/vms", "How VMs are steered", Access::viewer, 200, nullptr,
           kOf<SteeringList>},
          list_steering},
+        {{"GET", "/v1/switches/{switch}/flows",
+          "Packets with their verdicts; with follow=true an event stream", Access::viewer, 200,
+          nullptr, kOf<FlowList>, flow_query()},
+         list_flows},
+        {{"GET", "/v1/switches/{switch}/sampling", "Which packets are told", Access::viewer, 200,
+          nullptr, kOf<FlowSamplingStatus>},
+         show_sampling},
+        {{"PUT", "/v1/switches/{switch}/sampling", "Choose which packets are told",
+          Access::netadmin, 200, kOf<FlowSampling>, kOf<FlowSamplingStatus>},
+         set_sampling},
+        {{"POST", "/v1/switches/{switch}/captures", "Capture the frames of one session or VM",
+          Access::admin, 201, kOf<CaptureRequest>, kOf<Capture>},
+         begin_capture},
+        {{"GET",
+          "/v1/switches/{switch}/captures/{capture}/frames",
+          "The captured frames",
+          Access::admin,
+          200,
+          nullptr,
+          nullptr,
+          {},
+          false,
+          true},
+         stream_frames},
+        {{"DELETE", "/v1/switches/{switch}/captures/{capture}", "End a capture", Access::admin,
+          204},
+         stop_capture},
         {{"GET", "/v1/status", "The controller and all it reaches", Access::viewer, 200, nullptr,
           kOf<ControllerStatus>},
          show_status},
@@ -159,7 +201,7 @@ boost::asio::awaitable<http::Response> answer(Api* api, const Entry* entry, http
     Result<http::Response> made = co_await entry->handler(*api, std::move(request));
     http::Response response = made ? std::move(*made) : http::problem_response(made.error());
     trail.status = response.status;
-    if (entry->operation.method != "GET") audit(*api, trail);
+    if (is_audited(entry->operation)) audit(*api, trail);
     count(*api, entry->operation, response.status, begun);
     co_return response;
 }

@@ -70,6 +70,8 @@ FakeWorld::~FakeWorld() {
 
 void FakeWorld::listen(const std::string& device) {
     std::vector<http::Route> routes = device == "switch" ? switch_routes() : agent_routes(device);
+    if (device == "switch")
+        for (http::Route& looking : looking_routes()) routes.push_back(std::move(looking));
     auto server = std::make_unique<http::Server>(io_.get_executor(), std::move(routes),
                                                  http::peer_authenticator(secret_));
     const std::string where =
@@ -223,6 +225,72 @@ http::Response FakeWorld::reset_sessions(const http::Request& request) {
     const ResetResult result{backend->sessions, 0};
     backend->sessions = 0;
     return http::json_response(200, result);
+}
+
+namespace {
+
+Task<void> send_all(std::vector<http::Event> events, std::shared_ptr<http::EventSink> sink) {
+    for (http::Event& event : events) {
+        Result<void> sent = co_await sink->send(std::move(event));
+        if (!sent) co_return sent;
+    }
+    co_return Result<void>{};
+}
+
+http::Response stream_of(std::vector<http::Event> events) {
+    http::Response response;
+    response.stream = [events = std::move(events)](std::shared_ptr<http::EventSink> sink) {
+        return send_all(events, std::move(sink));
+    };
+    return response;
+}
+
+http::Response flows_of(const http::Request& request) {
+    if (request.query_or("reason", "") == "boredom")
+        return problem(Fault::Rejected, "\"boredom\" is no reason; known are fenced",
+                       "invalid-document");
+    if (request.query_or("follow", "") != "true")
+        return http::json_response(200, protocol::FlowList{{{.reason = "fenced"}}, 3});
+    return stream_of({{{}, "flow", R"({"reason":")" + request.query_or("ip", "") + R"("})"},
+                      {{}, "gap", R"({"lost":5,"where":"switch"})"}});
+}
+
+}  // namespace
+
+// None of it carries a token: looking inside is not steering.
+std::vector<http::Route> FakeWorld::looking_routes() {
+    const auto plain = [this](const char* method, const char* pattern, Effect effect) {
+        return http::Route{
+            method, pattern, http::Access::peer,
+            [this, effect](http::Request request) -> asio::awaitable<http::Response> {
+                calls.push_back("switch " + request.method + " " + request.path);
+                co_return effect(request);
+            }};
+    };
+    return {
+        plain("GET", "/v1/flows", flows_of),
+        plain("GET", "/v1/sampling",
+              [](const http::Request&) {
+                  return http::json_response(200, protocol::FlowSamplingStatus{});
+              }),
+        plain("PUT", "/v1/sampling",
+              [](const http::Request& request) {
+                  auto wanted = json::from_text<protocol::FlowSampling>(request.body, "").value();
+                  return http::json_response(200, protocol::FlowSamplingStatus{wanted, wanted});
+              }),
+        plain("POST", "/v1/captures",
+              [](const http::Request& request) {
+                  auto wanted = json::from_text<protocol::CaptureRequest>(request.body, "").value();
+                  return http::json_response(201, protocol::Capture{"c-1", wanted});
+              }),
+        plain("GET", "/v1/captures/{capture}/frames",
+              [](const http::Request&) {
+                  return stream_of({{{}, "frame", R"({"bytes":"c2VjcmV0"})"},
+                                    {{}, "end", R"({"why":"count"})"}});
+              }),
+        plain("DELETE", "/v1/captures/{capture}", [](const http::Request&) {
+            return http::Response{.status = 204, .headers = {}, .body = {}, .stream = {}};
+        })};
 }
 
 std::vector<http::Route> FakeWorld::switch_routes() {

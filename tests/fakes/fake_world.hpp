@@ -6,6 +6,7 @@
 #include "lib/http/server.hpp"
 
 #include "protocol/agent_api.hpp"
+#include "protocol/flow_api.hpp"
 #include "protocol/switch_api.hpp"
 
 #include <deque>
@@ -104,6 +105,7 @@ private:
     std::optional<Mishap> strike(const std::string& device, const http::Request& request);
     std::vector<http::Route> agent_routes(const std::string& host);
     std::vector<http::Route> switch_routes();
+    std::vector<http::Route> looking_routes();
     void listen(const std::string& device);
     void violate(std::string what) { violations.push_back(std::move(what)); }
 

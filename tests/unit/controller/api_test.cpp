@@ -85,6 +85,22 @@ struct ControllerApi : testing::Test {
         EXPECT_TRUE(ended) << ended.error().text();
         return seen;
     }
+    std::vector<http::Event> stream(const std::string& path) {
+        http::Client client(mine.get_executor(), address, admin);
+        std::vector<http::Event> seen;
+        std::function<bool(const http::Event&)> take = [&](const http::Event& event) {
+            seen.push_back(event);
+            return true;
+        };
+        auto ended = run_on(mine, to_end(client, path, "", take));
+        EXPECT_TRUE(ended) << ended.error().text();
+        return seen;
+    }
+    std::string token_of(const std::string& role) {
+        const http::Response made =
+            ask("POST", "/v1/tokens", R"({"principal": "eve", "role": ")" + role + "\"}");
+        return json::from_text<protocol::Token>(made.body, "token").value().token.value();
+    }
     static boost::asio::awaitable<Result<int>> to_end(
         http::Client& client, std::string path, std::string after,
         std::function<bool(const http::Event&)> take) {
@@ -254,6 +270,52 @@ TEST_F(ControllerApi, RolesAreObeyedAndTokensAreKeptAsDigests) {
     EXPECT_EQ(ask("DELETE", "/v1/tokens/" + token.id).status, 204);
     EXPECT_EQ(ask("GET", "/v1/jobs", "", {}, token.token->c_str()).status, 401);
     EXPECT_EQ(ask("POST", "/v1/tokens", R"({"principal": "eve", "role": "king"})").status, 422);
+}
+
+TEST_F(ControllerApi, FlowsOfASwitchArePassedOnWithTheirFilters) {
+    const char* path = "/v1/switches/sw-1/flows";
+    const http::Response list = ask("GET", std::string(path) + "?last=5");
+    EXPECT_EQ(list.status, 200) << list.body;
+    EXPECT_EQ(json::parse(list.body, "").value().at("lost"), 3);
+    const auto heard = stream(std::string(path) + "?follow=true&ip=10.0.0.0%2F8");
+    ASSERT_EQ(heard.size(), 2U) << "the switch ends its stream, and so does this one";
+    EXPECT_TRUE(heard[0].data.contains("10.0.0.0/8")) << heard[0].data;
+    EXPECT_EQ(heard[1].type, "gap");
+    for (const char* follow : {"&follow=true", ""}) {
+        const http::Response wrong = ask("GET", std::string(path) + "?reason=boredom" + follow);
+        EXPECT_EQ(wrong.status, 422) << "refused before a stream begins";
+        EXPECT_TRUE(wrong.body.contains("known are fenced")) << wrong.body;
+    }
+    EXPECT_EQ(ask("GET", "/v1/switches/sw-9/flows").status, 404);
+    in_world([this] { world.die("switch"); });
+    EXPECT_EQ(ask("GET", std::string(path) + "?follow=true").status, 502);
+}
+
+TEST_F(ControllerApi, PayloadIsForAdminsAndIsAudited) {
+    const std::string viewer = token_of("viewer"), netadmin = token_of("netadmin");
+    const std::string at = "/v1/switches/sw-1";
+    const char* everyone = R"({"vm": "web-1"})";
+    EXPECT_EQ(ask("GET", at + "/flows", "", {}, viewer.c_str()).status, 200);
+    EXPECT_EQ(ask("GET", at + "/sampling", "", {}, viewer.c_str()).status, 200);
+    EXPECT_EQ(ask("PUT", at + "/sampling", R"({"every": 5})", {}, viewer.c_str()).status, 403);
+    EXPECT_EQ(ask("PUT", at + "/sampling", R"({"every": 5})", {}, netadmin.c_str()).status, 200);
+    for (const std::string& lesser : {viewer, netadmin}) {
+        EXPECT_EQ(ask("POST", at + "/captures", everyone, {}, lesser.c_str()).status, 403);
+        EXPECT_EQ(ask("GET", at + "/captures/c-1/frames", "", {}, lesser.c_str()).status, 403);
+        EXPECT_EQ(ask("DELETE", at + "/captures/c-1", "", {}, lesser.c_str()).status, 403);
+    }
+    in_world([this] { EXPECT_EQ(world.count_calls("/v1/captures"), 0); });
+    EXPECT_EQ(ask("POST", at + "/captures", everyone).status, 201);
+    const auto frames = stream(at + "/captures/c-1/frames");
+    ASSERT_EQ(frames.size(), 2U);
+    EXPECT_TRUE(frames[0].data.contains("c2VjcmV0"));
+    EXPECT_EQ(ask("DELETE", at + "/captures/c-1").status, 204);
+    const std::string trail = ask("GET", "/v1/audit").body;
+    for (const char* line : {R"("method":"POST","path":"/v1/switches/sw-1/captures","status":201)",
+                             R"("method":"GET","path":"/v1/switches/sw-1/captures/c-1/frames")",
+                             R"("method":"DELETE","path":"/v1/switches/sw-1/captures/c-1")",
+                             R"("method":"PUT","path":"/v1/switches/sw-1/sampling")"})
+        EXPECT_TRUE(trail.contains(line)) << line << " is not in " << trail;
 }
 
 TEST_F(ControllerApi, ListsComeInPagesWithTokensThatCannotBeInvented) {
