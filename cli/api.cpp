@@ -39,6 +39,10 @@ Result<bj::value> Api::get(const std::string& path) {
     return call("GET", path, nullptr, {});
 }
 
+Result<bj::value> Api::put(const std::string& path, const bj::value& body) {
+    return call("PUT", path, body, {});
+}
+
 Result<bj::value> Api::post(const std::string& path, const bj::value& body,
                             const std::string& idempotency_key) {
     const http::Headers headers = {{"idempotency-key", idempotency_key}};

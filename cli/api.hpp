@@ -19,6 +19,8 @@ public:
     Result<json::bj::value> post(const std::string& path, const json::bj::value& body,
                                  const std::string& idempotency_key);
 
+    Result<json::bj::value> put(const std::string& path, const json::bj::value& body);
+
     boost::asio::io_context& io() { return io_; }
     http::Client& client() { return client_; }
 

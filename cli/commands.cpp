@@ -82,4 +82,27 @@ Result<bj::array> all_pages(Api& api, const std::string& path, const std::string
     return fail(Fault::Rejected, "GET " + path, "the list has no end");
 }
 
+Result<std::vector<std::string>> switch_ids(Session& session, const std::string& only) {
+    if (!only.empty()) return std::vector<std::string>{only};
+    Result<bj::array> switches = all_pages(session.api, "/v1/switches", "switches");
+    if (!switches) return std::unexpected(std::move(switches).error());
+    std::vector<std::string> ids;
+    for (const bj::value& value : *switches) {
+        Result<protocol::SwitchStatus> s =
+            understood<protocol::SwitchStatus>(value, "read the list of switches");
+        if (!s) return std::unexpected(std::move(s).error());
+        ids.push_back(s->id);
+    }
+    return ids;
+}
+
+std::vector<std::string> join_not(std::vector<std::string> words) {
+    for (std::size_t i = 0; i + 1 < words.size(); ++i)
+        if (words[i] == "--not" && words[i + 1].starts_with("--")) {
+            words[i] = "--not-" + words[i + 1].substr(2);
+            words.erase(words.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+        }
+    return words;
+}
+
 }  // namespace godwit::cli

@@ -22,7 +22,9 @@ using Command = std::function<int(Session&)>;
 void add_vm_commands(CLI::App& app, Command& chosen);
 void add_job_commands(CLI::App& app, Command& chosen);
 void add_inventory_commands(CLI::App& app, Command& chosen);  // host, switch, sessions, status
-void add_own_commands(CLI::App& app, Command& chosen);        // completion, version
+void add_flow_commands(CLI::App& app, Command& chosen);  // flows, switch sampling; after inventory
+void add_capture_command(CLI::App& app, Command& chosen);
+void add_own_commands(CLI::App& app, Command& chosen);  // completion, version
 
 // A group such as `vm`, one of whose subcommands must follow.
 CLI::App* add_group(CLI::App& app, const std::string& name, const std::string& about);
@@ -39,6 +41,12 @@ CLI::Validator duration_check();
 
 // All pages of a list, the items under `key` in one array.
 Result<json::bj::array> all_pages(Api& api, const std::string& path, const std::string& key);
+
+// `only`, or every switch the controller knows.
+Result<std::vector<std::string>> switch_ids(Session& session, const std::string& only);
+
+// "--not --reason X" means "--not-reason X", as people know it from other tools.
+std::vector<std::string> join_not(std::vector<std::string> words);
 
 std::string bash_completion(const CLI::App& app);
 

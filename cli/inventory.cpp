@@ -111,20 +111,6 @@ struct SessionFilter {
     std::uint32_t limit = 1000;
 };
 
-Result<std::vector<std::string>> switch_ids(Session& session, const SessionFilter& filter) {
-    if (!filter.on.empty()) return std::vector<std::string>{filter.on};
-    Result<bj::array> switches = all_pages(session.api, "/v1/switches", "switches");
-    if (!switches) return std::unexpected(std::move(switches).error());
-    std::vector<std::string> ids;
-    for (const bj::value& value : *switches) {
-        Result<protocol::SwitchStatus> s =
-            understood<protocol::SwitchStatus>(value, "read the list of switches");
-        if (!s) return std::unexpected(std::move(s).error());
-        ids.push_back(s->id);
-    }
-    return ids;
-}
-
 Result<protocol::SessionList> sessions_of(Session& session, const std::string& id,
                                           const SessionFilter& filter) {
     std::string path =
@@ -137,7 +123,7 @@ Result<protocol::SessionList> sessions_of(Session& session, const std::string& i
 }
 
 int sessions(Session& session, const SessionFilter& filter) {
-    Result<std::vector<std::string>> ids = switch_ids(session, filter);
+    Result<std::vector<std::string>> ids = switch_ids(session, filter.on);
     if (!ids) return failed(session, ids.error());
     protocol::SessionList all;
     for (const std::string& id : *ids) {

@@ -5,6 +5,7 @@
 #include "cli/commands.hpp"
 #include "cli/exit_code.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <unistd.h>
@@ -80,9 +81,14 @@ int main(int argc, char** argv) {
     add_vm_commands(app, chosen);
     add_job_commands(app, chosen);
     add_inventory_commands(app, chosen);
+    add_flow_commands(app, chosen);
+    add_capture_command(app, chosen);
     add_own_commands(app, chosen);
     try {
-        app.parse(argc, argv);
+        // CLI11 takes the words last one first.
+        std::vector<std::string> words = join_not({argv + 1, argv + argc});
+        std::ranges::reverse(words);
+        app.parse(std::move(words));
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? kOk : kUsage;
     }

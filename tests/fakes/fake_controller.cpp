@@ -63,6 +63,55 @@ bj::value sessions() {
     return json::to_json(list);
 }
 
+protocol::FlowRow flow_row() {
+    protocol::FlowRow row;
+    row.time = "2026-02-03T10:11:12.345678901Z";
+    row.switch_id = "sw-1";
+    row.direction = "in";
+    row.in_port = "uplink";
+    row.out_port = "host-a";
+    row.vm = "web-1";
+    row.owner = "host-a";
+    row.protocol = "tcp";
+    row.source = "10.0.0.9";
+    row.source_port = 4000;
+    row.destination = "10.1.0.10";
+    row.destination_port = 80;
+    row.tcp_flags = "SYN";
+    row.length = 74;
+    row.verdict = "forward";
+    row.reason = "new-owner";
+    return row;
+}
+protocol::FlowRow fenced_row() {
+    protocol::FlowRow row = flow_row();
+    row.time = "2026-02-03T10:11:12.345678902Z";
+    row.direction = "out";
+    row.in_port = "host-b";
+    row.out_port = "";
+    row.owner = "host-b";
+    row.source = "fd00::10";
+    row.source_port = 80;
+    row.destination = "fd00::9";
+    row.destination_port = 4000;
+    row.tcp_flags = "RST,ACK";
+    row.verdict = "drop";
+    row.reason = "fenced";
+    return row;
+}
+
+// A SYN of 54 bytes, of which 20 were asked for and 18 are these.
+constexpr const char* kFrame = "UlQAAAAKAgAAAAAJCABFAAAo";
+std::vector<http::Event> captured() {
+    const protocol::CapturedFrame in{1'770'113'472'345'678'901, 54, kFrame, flow_row()},
+        out{1'770'113'472'345'678'902, 54, kFrame, fenced_row()};
+    return {{{}, "frame", json::to_text(in)},
+            {{}, "frame", json::to_text(out)},
+            {{}, "gap", json::to_text(protocol::FlowGap{3, "reader"})},
+            {{}, "frame", json::to_text(in)},
+            {{}, "end", json::to_text(protocol::CaptureEnd{"count", 3, 3})}};
+}
+
 bj::value steps() {
     protocol::StepList list;
     list.steps = {{1, "steering", "intent", "2026-02-03T10:11:12.345Z", 1, 5, "flip to host-b"}};
@@ -173,6 +222,24 @@ std::vector<http::Route> FakeController::routes() {
         {"GET", "/v1/hosts/{host}", Access::viewer, plain(hosts().at("hosts").at(0))},
         {"GET", "/v1/switches", Access::viewer, plain(switches)},
         {"GET", "/v1/switches/{switch}", Access::viewer, plain(switches[0])},
+        {"GET", "/v1/switches/{switch}/flows", Access::viewer,
+         [this](Request r) { return flows(std::move(r)); }},
+        {"GET", "/v1/switches/{switch}/sampling", Access::viewer,
+         plain(json::to_json(protocol::FlowSamplingStatus{{0, {"fenced"}, 500}, {}, 1, 20, 2}))},
+        {"PUT", "/v1/switches/{switch}/sampling", Access::netadmin,
+         [this](Request r) {
+             auto wanted = json::from_text<protocol::FlowSampling>(r.body, "fake").value();
+             const std::scoped_lock lock(mutex_);
+             seen_.bodies.push_back(r.body);
+             return fixed(std::move(r),
+                          json::to_json(protocol::FlowSamplingStatus{wanted, wanted}));
+         }},
+        {"POST", "/v1/switches/{switch}/captures", Access::admin,
+         plain(bj::object{{"id", "c-1"}, {"request", bj::object{}}})},
+        {"GET", "/v1/switches/{switch}/captures/{capture}/frames", Access::admin,
+         [this](Request r) { return frames(std::move(r)); }},
+        {"DELETE", "/v1/switches/{switch}/captures/{capture}", Access::admin,
+         [this](Request r) { return stop_capture(std::move(r)); }},
         {"GET", "/v1/switches/{switch}/sessions", Access::viewer, plain(sessions())},
         {"GET", "/v1/status", Access::viewer, plain(status())},
     };
@@ -255,6 +322,59 @@ FakeController::Answer FakeController::events(http::Request request) {
         return play(std::move(sink), part, stay);
     };
     co_return response;
+}
+
+FakeController::Answer FakeController::flows(http::Request request) {
+    record(request);
+    seen_queries(request);
+    if (request.query_or("reason", "").contains("boredom")) {
+        Error error{Fault::Rejected, "read the filter of flows", "\"boredom\" is no reason",
+                    "invalid-document"};
+        error.fields = {{"/reason", "\"boredom\" is no reason; known are session, fenced"}};
+        co_return http::problem_response(error);
+    }
+    if (request.query_or("follow", "") != "true")
+        co_return http::json_response(200, protocol::FlowList{{flow_row(), fenced_row()}, 7});
+    std::vector<http::Event> events = {{{}, "flow", json::to_text(flow_row())},
+                                       {{}, "gap", json::to_text(protocol::FlowGap{12, "switch"})},
+                                       {{}, "flow", json::to_text(fenced_row())}};
+    http::Response response;
+    response.stream = [events](std::shared_ptr<http::EventSink> sink) {
+        return play(std::move(sink), events, true);
+    };
+    co_return response;
+}
+
+FakeController::Answer FakeController::frames(http::Request request) {
+    record(request);
+    // Of c-1 everything; with `capture_stays` the end comes only when it is asked for.
+    std::vector<http::Event> events = captured();
+    http::Response response;
+    if (!capture_stays) {
+        response.stream = [events](std::shared_ptr<http::EventSink> sink) {
+            return play(std::move(sink), events, false);
+        };
+        co_return response;
+    }
+    events.pop_back();
+    frames_ = std::make_shared<http::EventQueue>(co_await asio::this_coro::executor, 100,
+                                                 [](std::uint64_t) { return http::Event{}; });
+    for (http::Event& event : events) frames_->push(std::move(event));
+    response.stream = [queue = frames_](std::shared_ptr<http::EventSink> sink) {
+        return http::EventQueue::serve(queue, std::move(sink));
+    };
+    co_return response;
+}
+
+FakeController::Answer FakeController::stop_capture(http::Request request) {
+    record(request);
+    if (frames_) frames_->close({{}, "end", json::to_text(protocol::CaptureEnd{"stopped", 3, 3})});
+    co_return http::Response{.status = 204, .headers = {}, .body = {}, .stream = {}};
+}
+
+void FakeController::seen_queries(const http::Request& request) {
+    const std::scoped_lock lock(mutex_);
+    seen_.queries.push_back(request.query);
 }
 
 }  // namespace godwit::fakes

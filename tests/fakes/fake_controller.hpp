@@ -3,9 +3,11 @@
 #pragma once
 
 #include "lib/http/auth.hpp"
+#include "lib/http/event_queue.hpp"
 #include "lib/secret.hpp"
 
 #include "protocol/controller_api.hpp"
+#include "protocol/flow_api.hpp"
 #include "tests/fakes/server_thread.hpp"
 
 #include <map>
@@ -32,12 +34,14 @@ public:
     const std::string& address() const { return server_->address(); }
 
     struct Seen {
-        std::vector<std::string> keys;            // of each POST
-        std::vector<std::string> bodies;          // of each POST
-        std::vector<std::string> last_event_ids;  // of each stream
-        std::vector<std::string> paths;           // of every request
+        std::vector<std::string> keys;                            // of each POST
+        std::vector<std::string> bodies;                          // of each POST
+        std::vector<std::string> last_event_ids;                  // of each stream
+        std::vector<std::string> paths;                           // of every request
+        std::vector<std::map<std::string, std::string>> queries;  // of flows
     };
     Seen seen();
+    bool capture_stays = false;  // set before the first request
 
 private:
     using Answer = boost::asio::awaitable<http::Response>;
@@ -46,6 +50,10 @@ private:
     Answer job(http::Request request);
     Answer act(http::Request request);
     Answer events(http::Request request);
+    Answer flows(http::Request request);
+    Answer frames(http::Request request);
+    Answer stop_capture(http::Request request);
+    void seen_queries(const http::Request& request);
     Answer fixed(http::Request request, json::bj::value body);
     void record(const http::Request& request);
 
@@ -55,6 +63,7 @@ private:
     Seen seen_;
     std::map<std::string, std::string> jobs_by_key_;
     std::map<std::string, std::size_t> reached_;  // job -> index into the script
+    std::shared_ptr<http::EventQueue> frames_;    // of a capture that stays; the server's thread
     std::unique_ptr<ServerThread> server_;
 };
 

@@ -87,6 +87,11 @@ bool Process::wait_for(const std::string& text) {
         if (!read_some()) return false;
     return true;
 }
+bool Process::wait_for_out(const std::string& text) {
+    while (out.find(text) == out.npos)
+        if (!read_some()) return false;
+    return true;
+}
 
 void Process::signal(int number) {
     kill(pid_, number);

@@ -20,6 +20,7 @@ public:
 
     // Reads until stderr (or the terminal) holds `text`; false when it ends before.
     bool wait_for(const std::string& text);
+    bool wait_for_out(const std::string& text);  // the same of stdout
     void signal(int number);
     int wait();  // to the end of its output, then its exit status (128 + n when killed)
 
