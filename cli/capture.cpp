@@ -177,6 +177,7 @@ int capture(Session& session, const CaptureOptions& options) {
     if (!made) return failed(session, made.error());
     auto running = std::make_shared<Running>(std::move(*file));
     running->path = path + "/" + http::encoded(made->id);
+    session.console.note("capturing on " + *on + " as " + made->id + "; ^C ends it");
     const auto rethrow = [](std::exception_ptr thrown) {
         if (thrown) std::rethrow_exception(thrown);
     };

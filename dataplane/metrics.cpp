@@ -1,5 +1,6 @@
 #include "dataplane/metrics.hpp"
 
+#include "dataplane/config.hpp"
 #include "dataplane/sessions.hpp"
 
 namespace godwit::dataplane {
@@ -13,6 +14,23 @@ void refresh_reasons(Metrics& metrics, Plane& plane) {
         // The plane counts; this one follows. It starts at 0 with the process, as counters may.
         const auto now = static_cast<double>(plane.reason(static_cast<steer_why>(why)));
         if (now > counter.Value()) counter.Increment(now - counter.Value());
+    }
+}
+
+// What the interfaces count: with the reasons it tells whether a port's packets reach the programs at all.
+void refresh_ports(Metrics& metrics, Plane& plane) {
+    for (const PortState& port : plane.ports()) {
+        const Metrics::Labels labels = {{"port", port.name}, {"role", json::enum_name(port.role)}};
+        const auto follow = [&](const char* name, const char* help, std::uint64_t now) {
+            prometheus::Counter& counter = metrics.counter(name, help, labels);
+            const double more = static_cast<double>(now) - counter.Value();
+            if (more > 0) counter.Increment(more);
+        };
+        follow("godwit_switch_port_packets_total", "Packets that came in by the port",
+               port.packets);
+        follow("godwit_switch_port_dropped_total", "Packets the port had to drop", port.drops);
+        metrics.gauge("godwit_switch_port_up", "1 while the port has a carrier", labels)
+            .Set(port.up ? 1 : 0);
     }
 }
 
@@ -69,6 +87,7 @@ void register_metrics(Metrics& metrics, Plane& plane, Steerings& steerings, cons
     Steerings* of = &steerings;
     metrics.before_text([to, from, of, in = &flows] {
         refresh_flows(*to, *in);
+        refresh_ports(*to, *from);
         refresh_reasons(*to, *from);
         refresh_tables(*to, *from);
         refresh_vms(*to, *of);

@@ -73,6 +73,19 @@ TEST_F(DpdkYaml, EveryErrorHasItsPlace) {
         EXPECT_NE(text.find(place), std::string::npos) << place << "\nin\n" << text;
 }
 
+TEST_F(DpdkYaml, SamplingIsForEbpfAndIsChecked) {
+    const std::string sampling =
+        "sampling: {every: 5, always: [boredom], per_second: 1}\n" + kPorts;
+    EXPECT_NE(errors("plane: dpdk\n" + sampling).find("/sampling 7:11 plane dpdk writes"),
+              std::string::npos)
+        << errors("plane: dpdk\n" + sampling);
+    const std::string text = errors(sampling);
+    EXPECT_EQ(text.find("plane dpdk"), std::string::npos) << text;
+    EXPECT_NE(text.find("/sampling/always/0 6:31 \"boredom\" is no reason; known are"),
+              std::string::npos)
+        << text;
+    EXPECT_NE(text.find("/sampling/per_second 6:53 expected 10 to"), std::string::npos) << text;
+}
 TEST_F(DpdkYaml, ADeviceIsNotForEbpf) {
     const std::string text = errors("ports:\n  - {name: up, device: 'tap:t', role: uplink}\n");
     EXPECT_NE(text.find("/ports/0/device 7:24 is for plane: dpdk"), std::string::npos) << text;
