@@ -332,7 +332,7 @@ int vm_port(struct __sk_buff *skb)
         out.verdict = steer_fenced(STEER_WHY_UNTRANSLATABLE);
     count_reason(out.verdict.why);
     if (is_watched())
-        record_skb(skb, &p, steer_verdict_number(out.verdict), vm_number(out.vm));
+        record_skb(skb, p, steer_verdict_number(out.verdict), vm_number(out.vm));
     if (!out.vm) {
         if (out.verdict.action == STEER_DROP)
             return TC_ACT_SHOT;

@@ -1,7 +1,9 @@
 """The files of a lab: one YAML per daemon, as in configs/, with this lab's paths and short timeouts."""
 import json
 import os
+import pathlib
 import shutil
+import subprocess
 
 import network
 
@@ -22,6 +24,10 @@ class Files:
         return self.lab.out / "peer.token"
 
     @property
+    def tls(self):
+        return self.lab.out / "tls"
+
+    @property
     def admin_token_file(self):
         return self.lab.out / "controller" / "admin.token"
 
@@ -31,6 +37,9 @@ class Files:
             file.write("godwit_" + os.urandom(32).hex() + "\n")
         for name in ("id", "known_hosts"):
             shutil.copy(self.lab.build / "guest" / name, self.lab.out / name)
+        for host in ("host-a", "host-b"):
+            make = pathlib.Path(__file__).resolve().parent.parent / "tools" / "make_certificate.sh"
+            subprocess.run([make, self.tls, host], check=True, stdout=subprocess.DEVNULL)
         self._yaml("switch", self._switch())
         self.write_agents()
         self._yaml("controller", self._controller())
@@ -75,6 +84,8 @@ class Files:
             "listen": self._listen("agent-" + host, host, 8443),
             "peer_token_file": str(self.peer_token_file),
             "transfer_listen": f"{address}:7010",
+            "tls": {"certificate": str(self.tls / f"{host}.crt"), "key": str(self.tls / f"{host}.key"),
+                    "ca": str(self.tls / "ca.crt")},
             "state_dir": self._directory(self.lab.out, "state-" + host),
             "run_dir": self._directory(self.lab.run, host),
             "shm_dir": self._directory(self.lab.shm, host),

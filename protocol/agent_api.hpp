@@ -27,7 +27,8 @@
 //   GET    /livez /readyz /metrics
 //
 // Problems: stale-epoch 409, unknown-vm 404, unknown-job 404, no-memory 409, not-owner 409,
-// wrong-state 409 (names the state and what would be legal), qemu-failed 502, peer-unreachable 502.
+// wrong-state 409 (names the state and what would be legal), qemu-failed 502, peer-unreachable 502,
+// peer-untrusted 403 (a certificate was refused: which and why).
 #pragma once
 
 #include "protocol/fencing.hpp"
@@ -114,9 +115,11 @@ struct IncomingRequest {
     VmSpec spec;
     // "boot": no QEMU is started before the regions have come; activation starts it.
     std::string method = "fork";
+    // The host whose memory is taken: its certificate must name it. Empty: any host of the fleet.
+    std::string source_host = {};
     static constexpr std::string_view kRequired[] = {"command", "spec"};
 };
-BOOST_DESCRIBE_STRUCT(IncomingRequest, (), (command, spec, method))
+BOOST_DESCRIBE_STRUCT(IncomingRequest, (), (command, spec, method, source_host))
 
 enum class OperationState { running, done, failed };
 BOOST_DESCRIBE_ENUM(OperationState, running, done, failed)
@@ -131,9 +134,12 @@ struct CopyRequest {
     // The guest is not stopped when the pause would be longer, and runs again when it has become
     // longer: failed, problem "pause-budget". 0: no budget.
     std::uint32_t pause_budget_ms = 0;
+    // The destination's certificate must name it. Empty: the host part of its address.
+    std::string destination_host = {};
     static constexpr std::string_view kRequired[] = {"command", "destination"};
 };
-BOOST_DESCRIBE_STRUCT(CopyRequest, (), (command, method, destination, rounds, pause_budget_ms))
+BOOST_DESCRIBE_STRUCT(CopyRequest, (),
+                      (command, method, destination, rounds, pause_budget_ms, destination_host))
 struct FreezeRequest {
     Command command;
     static constexpr std::string_view kRequired[] = {"command"};
@@ -203,9 +209,10 @@ struct MergeRequest {
     Command command;
     std::string destination;                    // transfer_address
     OnConflict on_conflict = OnConflict::fail;  // for slots whose own rule is `fail`
+    std::string destination_host = {};          // as in CopyRequest
     static constexpr std::string_view kRequired[] = {"command", "destination"};
 };
-BOOST_DESCRIBE_STRUCT(MergeRequest, (), (command, destination, on_conflict))
+BOOST_DESCRIBE_STRUCT(MergeRequest, (), (command, destination, on_conflict, destination_host))
 struct Conflict {
     std::string region;
     std::uint64_t offset = 0;               // of a 64-byte line

@@ -46,8 +46,8 @@ std::unexpected<Error> wrong_state(const std::string& doing, VmState now,
                 "it is " + json::enum_name(now) + ", legal would be: " + legal, "wrong-state");
 }
 
-Agent::Agent(HostContext& host, Fencing fencing, std::string peer_secret)
-    : host_(host), fencing_(std::move(fencing)), peer_secret_(std::move(peer_secret)) {}
+Agent::Agent(HostContext& host, Fencing fencing, memory::Credentials credentials)
+    : host_(host), fencing_(std::move(fencing)), credentials_(std::move(credentials)) {}
 
 Result<std::shared_ptr<Machine>> Agent::find(const std::string& vm) const {
     auto found = machines_.find(vm);

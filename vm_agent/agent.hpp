@@ -13,7 +13,7 @@ namespace godwit::agent {
 class Agent {
 public:
     // `host`, and what it refers to, outlive the agent.
-    Agent(HostContext& host, Fencing fencing, std::string peer_secret);
+    Agent(HostContext& host, Fencing fencing, memory::Credentials credentials);
 
     // Reads records and vm_dir, finds QEMUs that still run, ends what an earlier process left half
     // done: a guest paused for a copy goes on, a half patched region gets its old lines back.
@@ -21,7 +21,7 @@ public:
 
     Fencing& fencing() { return fencing_; }
     HostContext& host() { return host_; }
-    const std::string& peer_secret() const { return peer_secret_; }
+    const memory::Credentials& credentials() const { return credentials_; }
 
     Task<protocol::HostStatus> host_status();
     boost::asio::awaitable<std::vector<protocol::AgentVm>> views();
@@ -78,7 +78,7 @@ private:
 
     HostContext& host_;
     Fencing fencing_;
-    std::string peer_secret_;
+    memory::Credentials credentials_;
     std::map<std::string, std::shared_ptr<Machine>> machines_;
     std::map<std::string, protocol::Reservation> reservations_;  // by job
     std::map<std::string, std::shared_ptr<CopyJob>> copies_;     // by VM, while they run

@@ -87,6 +87,7 @@ Task<AgentVm> Agent::prepare_incoming(protocol::IncomingRequest request) {
         machines_[vm] = machine;
     }
     Lock::Guard guard = co_await machine->lock().acquire();
+    machine->record().source_host = request.source_host;
     Result<void> started;
     if (request.method == "boot") {
         // Its application shall find its region there when it starts: first the one, then the other.
@@ -211,14 +212,14 @@ asio::awaitable<void> Agent::end_copies() {
 
 asio::awaitable<void> Agent::copy_to_end(std::string vm, std::shared_ptr<Machine> machine,
                                          std::shared_ptr<CopyJob> job) {
-    co_await run_copy(machine, job, peer_secret_);
+    co_await run_copy(machine, job, credentials_);
     auto mine = copies_.find(vm);
     if (mine != copies_.end() && mine->second == job) copies_.erase(mine);
 }
 
 asio::awaitable<void> Agent::merge_to_end(std::string vm, std::shared_ptr<Machine> machine,
                                           protocol::MergeRequest request) {
-    co_await run_merge(machine, std::move(request), peer_secret_);
+    co_await run_merge(machine, std::move(request), credentials_);
     merges_.erase(vm);
 }
 

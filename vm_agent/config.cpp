@@ -65,6 +65,19 @@ void check_folder(const std::string& path, const std::string& pointer,
         complain(errors, pointer, "\"" + path + "\" is no absolute path of a folder");
 }
 
+void check_tls(const TlsConfig& tls, std::vector<FieldError>& errors) {
+    const std::pair<const char*, const std::string*> files[] = {
+        {"certificate", &tls.certificate}, {"key", &tls.key}, {"ca", &tls.ca}};
+    for (const auto& [name, file] : files) {
+        const std::string pointer = std::string("/tls/") + name;
+        if (tls.mode == TlsMode::off && !file->empty())
+            complain(errors, pointer, "is not used while mode is off: remove the one or the other");
+        if (tls.mode == TlsMode::on && file->empty())
+            complain(errors, pointer,
+                     "name a PEM file (./run certificate makes them), or write tls: {mode: off}");
+    }
+}
+
 void check_config(const Config& config, std::vector<FieldError>& errors) {
     check_head(config.apiVersion, config.kind, "Agent", errors);
     if (!is_name(config.id, 24))
@@ -75,6 +88,7 @@ void check_config(const Config& config, std::vector<FieldError>& errors) {
     check_listen(config.transfer_listen, "/transfer_listen", errors);
     if (!config.transfer_address.empty())
         check_listen(config.transfer_address, "/transfer_address", errors);
+    check_tls(config.tls, errors);
     check_folder(config.state_dir, "/state_dir", errors);
     check_folder(config.run_dir, "/run_dir", errors);
     check_folder(config.shm_dir, "/shm_dir", errors);

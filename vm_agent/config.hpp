@@ -21,6 +21,16 @@ struct QemuConfig {
 };
 BOOST_DESCRIBE_STRUCT(QemuConfig, (), (binary, accelerator, start_timeout_s, shutdown_timeout_s))
 
+enum class TlsMode { on, off };
+BOOST_DESCRIBE_ENUM(TlsMode, on, off)
+
+// PEM files of this host: `./run certificate` makes them.
+struct TlsConfig {
+    TlsMode mode = TlsMode::on;
+    std::string certificate, key, ca;
+};
+BOOST_DESCRIBE_STRUCT(TlsConfig, (), (mode, certificate, key, ca))
+
 struct Config {
     std::string apiVersion, kind;
     std::string id;                   // of the host, "host-a"
@@ -28,6 +38,7 @@ struct Config {
     std::string peer_token_file;
     std::string transfer_listen;   // memory from other agents: "10.9.0.2:7010"
     std::string transfer_address;  // what others connect to, if it differs
+    TlsConfig tls;                 // of the connection between agents
     std::string state_dir = "/var/lib/godwit/agent";
     std::string run_dir = "/run/godwit/agent";
     std::string shm_dir = "/dev/shm";
@@ -37,12 +48,12 @@ struct Config {
     std::uint64_t memory_limit_mib = 0;  // for all VMs of this agent; 0: what the host has
     QemuConfig qemu;
     static constexpr std::string_view kRequired[] = {
-        "apiVersion", "kind", "id", "listen", "peer_token_file", "transfer_listen"};
+        "apiVersion", "kind", "id", "listen", "peer_token_file", "transfer_listen", "tls"};
 };
 BOOST_DESCRIBE_STRUCT(Config, (),
                       (apiVersion, kind, id, listen, peer_token_file, transfer_listen,
-                       transfer_address, state_dir, run_dir, shm_dir, vm_dir, bridge, tap_prefix,
-                       memory_limit_mib, qemu))
+                       transfer_address, tls, state_dir, run_dir, shm_dir, vm_dir, bridge,
+                       tap_prefix, memory_limit_mib, qemu))
 
 // One VM as a file of vm_dir: configs/vm-web-1.yaml is the example.
 struct VmFile {

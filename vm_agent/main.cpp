@@ -60,10 +60,20 @@ asio::awaitable<void> run(Program& program, Agent& agent, http::Server& server,
     program.context.stop();
 }
 
+// None when the configuration says off: memory then crosses the network in the clear.
+Result<std::shared_ptr<const tls::Context>> load_tls(const Config& config) {
+    if (config.tls.mode == TlsMode::on)
+        return tls::Context::load({config.tls.certificate, config.tls.key, config.tls.ca});
+    log::warning("agent", "tls is off: guest memory crosses the network unencrypted");
+    return std::shared_ptr<const tls::Context>();
+}
+
 int serve(Program& program) {
     const Config& config = program.config;
     Result<std::string> secret = read_secret_file(config.peer_token_file);
     if (!secret) return daemon::report(secret.error());
+    Result<std::shared_ptr<const tls::Context>> context = load_tls(config);
+    if (!context) return daemon::report(context.error());
     std::error_code failed;
     std::filesystem::create_directories(config.state_dir, failed);
     Result<Fencing> fencing = Fencing::open(config.state_dir + "/fence.json");
@@ -75,7 +85,7 @@ int serve(Program& program) {
     HostContext host{config, program.context.get_executor(), program.pool, accelerator, *qemu};
     log::info("agent", config.id + ": QEMU " + *qemu + " with " + accelerator);
 
-    Agent agent(host, std::move(*fencing), *secret);
+    Agent agent(host, std::move(*fencing), {*secret, std::move(*context)});
     TransferServer transfer(agent);
     std::vector<http::Route> routes = agent_routes(agent);
     for (http::Route& route : http::health_routes([] { return std::string(); }, program.metrics))

@@ -23,6 +23,9 @@ namespace {
 
 constexpr std::size_t kConversationsMax = 16;
 constexpr std::chrono::seconds kFrameDeadline{30};
+constexpr std::chrono::seconds kGreetingDeadline{5};
+// Shorter than the caller's patience: who speaks no TLS waits for us, and shall hear why we hang up.
+constexpr std::chrono::seconds kTlsDeadline{3};
 // A held copy waits for the controller's decision to stop the source, which gives up before that.
 constexpr std::chrono::seconds kHeldDeadline{60};
 
@@ -128,9 +131,13 @@ asio::awaitable<void> TransferServer::serve(std::shared_ptr<FrameChannel> channe
 }
 
 Task<void> TransferServer::converse(std::shared_ptr<FrameChannel> channel) {
-    const std::string secret = agent_.peer_secret();
-    channel->set_deadline(std::chrono::seconds(5));
-    std::function<Result<memory::Caller>()> listen = [=]() {
+    const memory::Credentials credentials = agent_.credentials();
+    const std::string secret = credentials.secret;
+    channel->set_deadline(kGreetingDeadline);
+    std::function<Result<memory::Caller>()> listen = [=]() -> Result<memory::Caller> {
+        Result<void> secured =
+            credentials.tls ? channel->take_tls(credentials.tls, kTlsDeadline) : Result<void>{};
+        if (!secured) return std::unexpected(std::move(secured).error());
         return memory::hear_hello(*channel, secret);
     };
     Result<memory::Caller> caller =
@@ -144,6 +151,9 @@ Task<void> TransferServer::converse(std::shared_ptr<FrameChannel> channel) {
     if (!machine) co_return std::unexpected(std::move(machine).error().within(doing));
     if ((*machine)->record().owner_job != hello.command.job)
         co_return fail(Fault::Conflict, doing, "the VM here is not owned by this job", "not-owner");
+    const std::string& source_host = (*machine)->record().source_host;
+    Result<void> expected = source_host.empty() ? Result<void>{} : channel->check_peer(source_host);
+    if (!expected) co_return std::unexpected(std::move(expected).error().within(doing));
     Result<void> alike = check_alike(hello, **machine);
     if (!alike) co_return std::unexpected(std::move(alike).error().within(doing));
     if ((*machine)->lock().is_held())

@@ -139,9 +139,12 @@ Task<bool> observe(JobRun& run) {
 }
 
 Task<void> apply(JobRun& run) {
-    protocol::CopyRequest request{run.command("copying"), run.job.method,
-                                  run.job.facts.destination_transfer, run.job.request.memory.rounds,
-                                  run.job.request.memory.pause_budget_ms.value_or(0)};
+    protocol::CopyRequest request{run.command("copying"),
+                                  run.job.method,
+                                  run.job.facts.destination_transfer,
+                                  run.job.request.memory.rounds,
+                                  run.job.request.memory.pause_budget_ms.value_or(0),
+                                  run.job.destination};
     Result<protocol::CopyStatus> begun = co_await run.source().copy(run.job.vm, std::move(request));
     if (!begun) co_return std::unexpected(std::move(begun).error());
     Result<protocol::CopyStatus> copied = co_await follow(run, std::move(*begun));

@@ -17,7 +17,7 @@ Task<bool> observe(JobRun& run) {
 
 Task<void> apply(JobRun& run) {
     protocol::IncomingRequest request{run.command("destination"), run.job.facts.spec,
-                                      run.job.method};
+                                      run.job.method, run.job.source};
     Result<protocol::AgentVm> vm =
         co_await run.destination().incoming(run.job.vm, std::move(request));
     if (!vm) co_return std::unexpected(std::move(vm).error());

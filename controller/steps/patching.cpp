@@ -56,7 +56,7 @@ Task<bool> observe(JobRun& run) {
 
 Task<void> apply(JobRun& run) {
     protocol::MergeRequest request{run.command("patching"), run.job.facts.destination_transfer,
-                                   run.job.request.memory.on_conflict};
+                                   run.job.request.memory.on_conflict, run.job.destination};
     Result<protocol::MergeStatus> begun =
         co_await run.source().merge(run.job.vm, std::move(request));
     if (!begun) co_return std::unexpected(std::move(begun).error());

@@ -3,17 +3,7 @@
 #include "lib/http/address.hpp"
 #include "lib/json.hpp"
 
-#include <algorithm>
-#include <array>
-#include <cerrno>
 #include <cstddef>
-#include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 
 #include <xxhash.h>
 
@@ -24,30 +14,15 @@ using std::chrono::steady_clock;
 
 namespace {
 
+// A TLS handshake record, 22 and 3, read as the first half of a magic number.
+constexpr std::uint32_t kTlsRecordMagic = 0x0316;
+
 std::unexpected<Error> malformed(std::string cause) {
     return fail(Fault::Corrupt, "read a frame", std::move(cause), "malformed-frame");
 }
 
 std::string name_of(FrameType type) {
     return json::enum_name(type);
-}
-
-// A connected, non-blocking socket, or why not.
-Result<Descriptor> connect_to(const addrinfo& where, std::chrono::milliseconds deadline) {
-    Descriptor socket(
-        ::socket(where.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, where.ai_protocol));
-    if (!socket) return fail_errno(Fault::Retry, "make a socket");
-    if (::connect(socket.get(), where.ai_addr, where.ai_addrlen) == 0) return socket;
-    if (errno != EINPROGRESS) return fail_errno(Fault::Lost, "connect");
-    pollfd waiting{socket.get(), POLLOUT, 0};
-    const int ready = poll(&waiting, 1, static_cast<int>(deadline.count()));
-    if (ready == 0) return fail(Fault::Lost, "connect", "no answer before the deadline");
-    int error = 0;
-    socklen_t length = sizeof(error);
-    getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &length);
-    errno = error;
-    if (ready < 0 || error != 0) return fail_errno(Fault::Lost, "connect");
-    return socket;
 }
 
 }  // namespace
@@ -68,6 +43,9 @@ std::uint64_t frame_checksum(const FrameHead& head, std::span<const std::byte> f
 
 Result<void> check_head(const FrameHead& head, std::uint32_t expected_sequence,
                         std::uint32_t payload_max) {
+    if ((head.magic & 0xffff) == kTlsRecordMagic)
+        return malformed(
+            "the peer speaks TLS and this agent does not: its agent.yaml says tls: {mode: off}");
     if (head.magic != kFrameMagic)
         return malformed("the peer does not speak Godwit's agent protocol");
     if (head.version != kFrameVersion)
@@ -84,50 +62,32 @@ Result<void> check_head(const FrameHead& head, std::uint32_t expected_sequence,
     return {};
 }
 
-FrameChannel::FrameChannel(Descriptor socket) : socket_(std::move(socket)) {
-    const int flags = fcntl(socket_.get(), F_GETFL);
-    fcntl(socket_.get(), F_SETFL, flags | O_NONBLOCK);
-    const int on = 1;
-    setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-}
+FrameChannel::FrameChannel(Descriptor socket)
+    : transport_(std::make_shared<Transport>(std::move(socket))) {}
 
-Result<std::unique_ptr<FrameChannel>> FrameChannel::connect(const std::string& address,
-                                                            std::chrono::milliseconds deadline) {
-    const std::string doing = "connect to agent " + address;
-    Result<http::Address> parsed = http::parse_address(address);
-    if (!parsed) return std::unexpected(std::move(parsed).error().within(doing));
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_NUMERICSERV;
-    addrinfo* found = nullptr;
-    const int error =
-        getaddrinfo(parsed->host.c_str(), std::to_string(parsed->port).c_str(), &hints, &found);
-    if (error != 0) return fail(Fault::Lost, doing, gai_strerror(error), "peer-unreachable");
-    Result<Descriptor> socket = connect_to(*found, deadline);
-    freeaddrinfo(found);
-    if (!socket) {
-        socket.error().slug = "peer-unreachable";
-        return std::unexpected(std::move(socket).error().within(doing));
+Result<std::unique_ptr<FrameChannel>> FrameChannel::connect(const Peer& peer,
+                                                            std::shared_ptr<const tls::Context> tls,
+                                                            std::chrono::milliseconds each) {
+    const auto deadline = steady_clock::now() + each;
+    Result<std::shared_ptr<Transport>> transport = Transport::dial(peer.address, deadline);
+    if (!transport) return std::unexpected(std::move(transport).error());
+    auto channel = std::make_unique<FrameChannel>(std::move(*transport));
+    if (!tls) return channel;
+    const std::string doing = "connect to agent " + peer.address;
+    Result<void> secured =
+        channel->transport_->secure(std::move(tls), Transport::Side::client, deadline);
+    if (secured) {
+        const std::string host =
+            peer.host.empty() ? http::parse_address(peer.address)->host : peer.host;
+        secured = channel->transport_->check_peer(host);
     }
-    return std::make_unique<FrameChannel>(std::move(*socket));
+    if (!secured) return std::unexpected(std::move(secured).error().within(doing));
+    return channel;
 }
 
-void FrameChannel::cancel() {
-    cancelled_ = true;
-    ::shutdown(socket_.get(), SHUT_RDWR);
-}
-
-Result<void> FrameChannel::wait_for(short events, steady_clock::time_point deadline) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - steady_clock::now());
-    pollfd waiting{socket_.get(), events, 0};
-    const int ready = poll(&waiting, 1, static_cast<int>(std::max<std::int64_t>(left.count(), 0)));
-    if (cancelled_)
-        return fail(Fault::Conflict, "talk to the other agent", "cancelled", "cancelled");
-    if (ready < 0 && errno != EINTR) return fail_errno(Fault::Lost, "wait for the other agent");
-    if (ready == 0 && steady_clock::now() >= deadline)
-        return fail(Fault::Lost, "wait for the other agent", "nothing came before the deadline",
-                    "peer-unreachable");
-    return {};
+Result<void> FrameChannel::take_tls(std::shared_ptr<const tls::Context> tls,
+                                    std::chrono::milliseconds each) {
+    return transport_->secure(std::move(tls), Transport::Side::server, steady_clock::now() + each);
 }
 
 Result<void> FrameChannel::send(FrameType type, std::span<const std::byte> first,
@@ -139,40 +99,16 @@ Result<void> FrameChannel::send(FrameType type, std::span<const std::byte> first
                    next_sent_++,
                    0};
     head.checksum = frame_checksum(head, first, second);
-    std::array<std::span<const std::byte>, 3> parts{bytes_of(head), first, second};
+    // In one piece: a TLS record or a packet of its own for 24 bytes would be a waste.
+    outgoing_.clear();
+    for (std::span<const std::byte> part : {bytes_of(head), first, second})
+        outgoing_.insert(outgoing_.end(), part.begin(), part.end());
     const auto deadline = steady_clock::now() + deadline_;
-    std::size_t at = 0;
-    while (at < parts.size()) {
-        if (parts[at].empty()) {
-            ++at;
-            continue;
-        }
-        std::array<iovec, 3> vectors{};
-        for (std::size_t i = at; i < parts.size(); ++i)
-            vectors[i - at] = {const_cast<std::byte*>(parts[i].data()), parts[i].size()};
-        msghdr message{};
-        message.msg_iov = vectors.data();
-        message.msg_iovlen = parts.size() - at;
-        const ssize_t sent = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EAGAIN) {
-            Result<void> ready = wait_for(POLLOUT, deadline);
-            if (!ready) return ready;
-            continue;
-        }
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0) {
-            if (cancelled_) return fail(Fault::Conflict, "send memory", "cancelled", "cancelled");
-            auto lost = fail_errno(Fault::Lost, "send " + name_of(type) + " to the other agent");
-            lost.error().slug = "peer-unreachable";
-            return lost;
-        }
-        bytes_sent_ += static_cast<std::uint64_t>(sent);
-        auto left = static_cast<std::size_t>(sent);
-        for (std::size_t i = at; i < parts.size() && left > 0; ++i) {
-            const std::size_t part = std::min(left, parts[i].size());
-            parts[i] = parts[i].subspan(part);
-            left -= part;
-        }
+    for (std::span<const std::byte> left = outgoing_; !left.empty();) {
+        Result<std::size_t> sent = transport_->write_some(left, deadline);
+        if (!sent) return std::unexpected(std::move(sent).error().within("send " + name_of(type)));
+        bytes_sent_ += *sent;
+        left = left.subspan(*sent);
     }
     return {};
 }
@@ -181,22 +117,11 @@ Result<void> FrameChannel::send_text(FrameType type, std::string_view text) {
     return send(type, std::as_bytes(std::span(text)));
 }
 
-Result<void> FrameChannel::read_exactly(std::span<std::byte> into,
-                                        steady_clock::time_point deadline) {
+Result<void> FrameChannel::read_exactly(std::span<std::byte> into, Deadline deadline) {
     while (!into.empty()) {
-        const ssize_t got = ::recv(socket_.get(), into.data(), into.size(), 0);
-        if (got > 0) {
-            into = into.subspan(static_cast<std::size_t>(got));
-            continue;
-        }
-        if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-            if (cancelled_)
-                return fail(Fault::Conflict, "talk to the other agent", "cancelled", "cancelled");
-            return fail(Fault::Lost, "hear from the other agent", "the connection was closed",
-                        "peer-unreachable");
-        }
-        Result<void> ready = wait_for(POLLIN, deadline);
-        if (!ready) return ready;
+        Result<std::size_t> got = transport_->read_some(into, deadline);
+        if (!got) return std::unexpected(std::move(got).error());
+        into = into.subspan(*got);
     }
     return {};
 }
@@ -236,11 +161,11 @@ void FrameChannel::abort(const Error& why) {
     set_deadline(std::chrono::seconds(1));
     // Best effort: the peer hears of it either way, by this frame or by the end of the connection.
     (void)send_text(FrameType::abort, text);
-    ::shutdown(socket_.get(), SHUT_WR);
+    transport_->finish();
 }
 
 Error FrameChannel::reason_of(Error send_error) {
-    if (cancelled_) return send_error;
+    if (send_error.slug == "cancelled") return send_error;
     deadline_ = std::chrono::milliseconds(1000);
     for (int frames = 0; frames < 4; ++frames) {
         Result<Frame> frame = receive();

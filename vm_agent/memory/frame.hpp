@@ -1,11 +1,11 @@
-// Frames of protocol/agent_wire.hpp over a blocking TCP socket with deadlines. One thread uses a
-// channel; cancel() may come from any other.
+// Frames of protocol/agent_wire.hpp over one transport, plain or TLS, with deadlines. One thread uses
+// a channel; cancel() may come from any other.
 #pragma once
 
 #include "lib/error.hpp"
 
 #include "protocol/agent_wire.hpp"
-#include "vm_agent/memory/mapped_file.hpp"
+#include "vm_agent/memory/transport.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -40,9 +40,16 @@ Result<void> check_head(const FrameHead& head, std::uint32_t expected_sequence,
 class FrameChannel {
 public:
     explicit FrameChannel(Descriptor socket);
-    // Lost when nobody listens there in time. "10.9.0.2:7010" or "[::1]:7010".
-    static Result<std::unique_ptr<FrameChannel>> connect(const std::string& address,
-                                                         std::chrono::milliseconds deadline);
+    explicit FrameChannel(std::shared_ptr<Transport> transport)
+        : transport_(std::move(transport)) {}
+    // Lost when nobody listens there in time. With TLS, Denied/peer-untrusted when the peer is not
+    // who it should be; no TLS: plain TCP.
+    static Result<std::unique_ptr<FrameChannel>> connect(const Peer& peer,
+                                                         std::shared_ptr<const tls::Context> tls,
+                                                         std::chrono::milliseconds each);
+    // As the one who listened: before the first frame.
+    Result<void> take_tls(std::shared_ptr<const tls::Context> tls, std::chrono::milliseconds each);
+    Result<void> check_peer(const std::string& host) const { return transport_->check_peer(host); }
     // No frame may take longer than this, in either direction.
     void set_deadline(std::chrono::milliseconds each) { deadline_ = each; }
     void set_payload_max(std::uint32_t bytes) { payload_max_ = bytes; }
@@ -58,20 +65,18 @@ public:
     // When sending failed, the peer may have said why before it closed.
     Error reason_of(Error send_error);
 
-    void cancel();  // both directions end now, from any thread
+    void cancel() { transport_->cancel(); }  // both directions end now, from any thread
     std::uint64_t bytes_sent() const { return bytes_sent_; }
 
 private:
-    Result<void> read_exactly(std::span<std::byte> into,
-                              std::chrono::steady_clock::time_point deadline);
-    Result<void> wait_for(short events, std::chrono::steady_clock::time_point deadline);
+    Result<void> read_exactly(std::span<std::byte> into, Deadline deadline);
 
-    Descriptor socket_;
+    std::shared_ptr<Transport> transport_;
+    std::vector<std::byte> outgoing_;  // the frame that is being written
     std::chrono::milliseconds deadline_{30'000};
     std::uint32_t payload_max_ = protocol::wire::kPayloadMax;
     std::uint32_t next_sent_ = 0, next_received_ = 0;
     std::atomic<std::uint64_t> bytes_sent_ = 0;
-    std::atomic<bool> cancelled_ = false;
 };
 
 template <typename T>

@@ -1,4 +1,5 @@
-// Who is at the other end: HMAC proofs over both sides' nonces with the shared peer token.
+// Who is at the other end: a certificate of the fleet where TLS is on, and HMAC proofs over both
+// sides' nonces with the shared peer token.
 #pragma once
 
 #include "vm_agent/memory/frame.hpp"
@@ -6,6 +7,11 @@
 #include <string>
 
 namespace godwit::memory {
+
+struct Credentials {
+    std::string secret;                       // the peer token
+    std::shared_ptr<const tls::Context> tls;  // none: plain TCP
+};
 
 std::string random_nonce();  // 64 hex digits
 std::string hmac_sha256_hex(std::string_view key, std::string_view text);

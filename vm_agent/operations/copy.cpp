@@ -28,18 +28,18 @@ constexpr int kResumeTries = 20;
 constexpr milliseconds kResumeEvery{100};
 
 Result<void> send_base(const std::vector<memory::BlockFile>& blocks,
-                       const protocol::wire::Hello& hello, const std::string& secret, CopyJob& job,
-                       CopyWork& work) {
+                       const protocol::wire::Hello& hello, const memory::Credentials& credentials,
+                       CopyJob& job, CopyWork& work) {
     Result<CopySource> source = CopySource::open(blocks, job.progress);
     if (!source) return std::unexpected(std::move(source).error());
     work.memory = std::move(*source);
-    Result<std::unique_ptr<FrameChannel>> channel =
-        FrameChannel::connect(job.request.destination, kConnectDeadline);
+    Result<std::unique_ptr<FrameChannel>> channel = FrameChannel::connect(
+        {job.request.destination, job.request.destination_host}, credentials.tls, kConnectDeadline);
     if (!channel) return std::unexpected(std::move(channel).error());
     work.channel = std::move(*channel);
     job.set_channel(work.channel);
     work.channel->set_deadline(kConnectDeadline);
-    Result<protocol::wire::Welcome> welcome = say_hello(*work.channel, hello, secret);
+    Result<protocol::wire::Welcome> welcome = say_hello(*work.channel, hello, credentials.secret);
     if (!welcome) return std::unexpected(std::move(welcome).error());
     work.channel->set_deadline(kFrameDeadline);
     Result<void> sent = work.memory->send_base(*work.channel);
@@ -88,8 +88,8 @@ asio::awaitable<void> keep_failure(std::shared_ptr<Machine> machine, std::shared
 }
 
 Task<void> copy_steps(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> job,
-                      std::shared_ptr<CopyWork> work, std::string secret) {
-    Result<void> done = co_await copy_base(machine, job, work, std::move(secret));
+                      std::shared_ptr<CopyWork> work, memory::Credentials credentials) {
+    Result<void> done = co_await copy_base(machine, job, work, std::move(credentials));
     if (done && job->is_whole())
         done = co_await whole_steps(machine, job, work);
     else if (done && job->is_boot())
@@ -118,7 +118,7 @@ Result<void> keep_success(Machine& machine, const CopyJob& job, protocol::CopySt
 }  // namespace
 
 Task<void> copy_base(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> job,
-                     std::shared_ptr<CopyWork> work, std::string secret) {
+                     std::shared_ptr<CopyWork> work, memory::Credentials credentials) {
     Result<void> done = co_await machine->prepare_migration(/*incoming=*/false);
     if (!done) co_return done;
     work->devices = Descriptor(memfd_create("godwit-devices", MFD_CLOEXEC));
@@ -126,7 +126,7 @@ Task<void> copy_base(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> 
     const protocol::wire::Purpose purpose = purpose_of(*job);
     const protocol::wire::Hello hello = hello_for(*machine, purpose, job->request.command);
     const std::vector<memory::BlockFile> blocks = blocks_of(*machine, purpose);
-    auto base = [=]() { return send_base(blocks, hello, secret, *job, *work); };
+    auto base = [=]() { return send_base(blocks, hello, credentials, *job, *work); };
     done = co_await on_worker(machine, base);
     co_return done;
 }
@@ -215,9 +215,10 @@ protocol::CopyStatus status_of(const CopyJob& job) {
 }
 
 boost::asio::awaitable<void> run_copy(std::shared_ptr<Machine> machine,
-                                      std::shared_ptr<CopyJob> job, std::string secret) {
+                                      std::shared_ptr<CopyJob> job,
+                                      memory::Credentials credentials) {
     std::shared_ptr<CopyWork> work = std::make_shared<CopyWork>();
-    Result<void> done = co_await copy_steps(machine, job, work, std::move(secret));
+    Result<void> done = co_await copy_steps(machine, job, work, std::move(credentials));
     protocol::CopyStatus status = status_of(*job);
     if (job->is_whole() && job->stage == "loaded")
         status.pause_ms = machine->standstill_ms();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "vm_agent/memory/copy.hpp"
+#include "vm_agent/memory/handshake.hpp"
 #include "vm_agent/vm/machine.hpp"
 
 #include <memory>
@@ -56,6 +57,7 @@ protocol::CopyStatus status_of(const CopyJob& job);
 
 // Runs to its end; the outcome is in machine->record().copy, saved. Both objects are kept alive.
 boost::asio::awaitable<void> run_copy(std::shared_ptr<Machine> machine,
-                                      std::shared_ptr<CopyJob> job, std::string secret);
+                                      std::shared_ptr<CopyJob> job,
+                                      memory::Credentials credentials);
 
 }  // namespace godwit::agent

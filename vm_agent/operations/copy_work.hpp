@@ -25,7 +25,7 @@ Task<void> on_worker(std::shared_ptr<Machine> machine, Work work) {
 
 // The one memory copy, the guest running; the destination holds it and has proven it equal.
 Task<void> copy_base(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> job,
-                     std::shared_ptr<CopyWork> work, std::string secret);
+                     std::shared_ptr<CopyWork> work, memory::Credentials credentials);
 // Blocking. The changed lines, then the proof.
 Result<void> send_rest(CopyWork& work, std::uint64_t epoch);
 Result<void> send_device_state(CopyWork& work);

@@ -11,7 +11,8 @@ namespace godwit::agent {
 // The outcome is in machine->record().merge, saved. The source stays paused on success, on
 // conflicts, and when it is unknown whether the destination patched; else it goes on.
 boost::asio::awaitable<void> run_merge(std::shared_ptr<Machine> machine,
-                                       protocol::MergeRequest request, std::string secret);
+                                       protocol::MergeRequest request,
+                                       memory::Credentials credentials);
 
 // What came in MERGE frames, one list of records per region.
 struct IncomingMerge {

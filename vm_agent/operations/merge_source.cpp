@@ -102,12 +102,12 @@ Result<void> send_lines(FrameChannel& channel, const MergeWork& work) {
 }
 
 Result<void> exchange(const protocol::MergeRequest& request, const protocol::wire::Hello& hello,
-                      const std::string& secret, MergeWork& work) {
-    Result<std::unique_ptr<FrameChannel>> channel =
-        FrameChannel::connect(request.destination, kConnectDeadline);
+                      const memory::Credentials& credentials, MergeWork& work) {
+    Result<std::unique_ptr<FrameChannel>> channel = FrameChannel::connect(
+        {request.destination, request.destination_host}, credentials.tls, kConnectDeadline);
     if (!channel) return std::unexpected(std::move(channel).error());
     (*channel)->set_deadline(kConnectDeadline);
-    Result<protocol::wire::Welcome> welcome = say_hello(**channel, hello, secret);
+    Result<protocol::wire::Welcome> welcome = say_hello(**channel, hello, credentials.secret);
     if (!welcome) return std::unexpected(std::move(welcome).error());
     (*channel)->set_deadline(kFrameDeadline);
     Result<void> sent = send_lines(**channel, work);
@@ -126,7 +126,7 @@ Result<void> exchange(const protocol::MergeRequest& request, const protocol::wir
 }
 
 Task<void> merge_steps(std::shared_ptr<Machine> machine, protocol::MergeRequest request,
-                       std::string secret, std::shared_ptr<MergeWork> work) {
+                       memory::Credentials credentials, std::shared_ptr<MergeWork> work) {
     Result<void> done;
     // A source whose QEMU has died left its region behind: that can be merged as well.
     if (machine->is_alive() && machine->record().paused_for != PausedFor::merge_source) {
@@ -145,7 +145,7 @@ Task<void> merge_steps(std::shared_ptr<Machine> machine, protocol::MergeRequest 
         std::function<Result<void>()> there = [=]() -> Result<void> {
             work->forget_comparison();
             Result<void> compared = compare(*machine, *work);
-            return compared ? exchange(request, hello, secret, *work) : compared;
+            return compared ? exchange(request, hello, credentials, *work) : compared;
         };
         done = co_await run_on<void>(machine->host().pool, std::move(there));
         if (done || done.error().fault != Fault::Lost) break;
@@ -158,9 +158,10 @@ Task<void> merge_steps(std::shared_ptr<Machine> machine, protocol::MergeRequest 
 }  // namespace
 
 boost::asio::awaitable<void> run_merge(std::shared_ptr<Machine> machine,
-                                       protocol::MergeRequest request, std::string secret) {
+                                       protocol::MergeRequest request,
+                                       memory::Credentials credentials) {
     std::shared_ptr<MergeWork> work = std::make_shared<MergeWork>();
-    Result<void> done = co_await merge_steps(machine, request, std::move(secret), work);
+    Result<void> done = co_await merge_steps(machine, request, std::move(credentials), work);
     protocol::MergeStatus status;
     status.job = request.command.job;
     status.bytes_compared = work->bytes_compared;

@@ -16,6 +16,7 @@ BOOST_DESCRIBE_ENUM(PausedFor, nobody, copy, merge_source, merge_destination, ha
 struct VmRecord {
     protocol::VmSpec spec;
     std::optional<std::string> owner_job;
+    std::string source_host;  // incoming: whose memory is taken, empty: any host of the fleet
     Origin origin = Origin::boot;
     std::string role = "sole";   // "sole", "source", "clone"
     std::uint64_t epoch = 0;     // of the last fork it took part in
@@ -31,7 +32,7 @@ struct VmRecord {
     static constexpr std::string_view kRequired[] = {"spec"};
 };
 BOOST_DESCRIBE_STRUCT(VmRecord, (),
-                      (spec, owner_job, origin, role, epoch, started, loaded, activated, retired,
-                       paused_for, paused_at_ms, holds_regions, copy, merge))
+                      (spec, owner_job, source_host, origin, role, epoch, started, loaded,
+                       activated, retired, paused_for, paused_at_ms, holds_regions, copy, merge))
 
 }  // namespace godwit::agent

@@ -4,11 +4,13 @@ the copy is left in its memory files. And a merge that meets a conflict patches 
 import os
 import signal
 import socket
+import ssl
 import struct
 import time
 
 from bench_of_two import Bench, Problem, Session, answers, own_namespace, records, wait_for
 
+FRAME_VERSION = 1
 RESTING = ["godwit.host-a.web-1.ram", "godwit.host-a.web-1.region.sessions"]
 
 
@@ -118,14 +120,45 @@ def nobody_listens(bench, session):
 
 
 def stranger_is_refused(bench):
-    """Who does not know the token is told so, and no memory is taken from him."""
+    """Who speaks no TLS, shows no certificate, or says what no agent says, is told so; no memory is taken."""
     host, port = bench.destination.transfer.split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as stranger:
-        stranger.sendall(struct.pack("<IHHIIQ", 0x54415747, 1, 2, 0xFFFFFFFF, 0, 0))
-        text = b""
-        while piece := stranger.recv(4096):
-            text += piece
-    assert b"4294967295" in text and b"malformed" not in text[:24], text
+    oversized = struct.pack("<IHHIIQ", 0x54415747, FRAME_VERSION, 2, 0xFFFFFFFF, 0, 0)
+
+    def say(context):
+        with socket.create_connection((host, int(port)), timeout=10) as plain:
+            stranger = context.wrap_socket(plain, server_hostname=bench.destination.name) if context else plain
+            stranger.sendall(oversized)
+            text = b""
+            while piece := stranger.recv(4096):
+                text += piece
+            return text
+
+    assert b"is not TLS" in say(None)
+    tls = bench.certificate("host-s")
+    nobody = ssl.create_default_context(cafile=tls["ca"])
+    try:
+        raise AssertionError(say(nobody))
+    except OSError:  # an alert, or the end of the connection, whichever comes first
+        pass
+    nobody.load_cert_chain(tls["certificate"], tls["key"])
+    assert b"4294967295" in say(nobody)
+    assert "it shows no certificate" in bench.destination.log()
+
+
+def other_host_is_refused(bench, session):
+    """A certificate of the fleet is not enough: it must be that of the host the job names."""
+    bench.incoming("j-host")
+    for name, body in (("is not for host-z", {"destination_host": "host-z"}), ("is not for host-y", {})):
+        if not body:
+            bench.destination.put("/v1/vms/web-1/incoming", {"command": bench.command("j-host", "destination"),
+                                                             "spec": bench.spec, "source_host": "host-y"})
+        bench.source.put("/v1/vms/web-1/copy", {"command": bench.command("j-host", "copying"),
+                                                "destination": bench.destination.transfer, **body})
+        status = bench.copied("j-host")
+        assert status["state"] == "failed" and name in status["error"], status
+        bench.source.call("DELETE", f"/v1/vms/web-1/copy?job=j-host&token={bench.job_token}")
+    source_goes_on(bench, session)
+    abort(bench, "j-host")
 
 
 def forgotten_copy_is_missing(bench):
@@ -220,7 +253,7 @@ if __name__ == "__main__":
     with Bench() as bench:
         bench.boot()
         session = Session(bench.source.bridge, 1)
-        for fault in (nobody_listens, destination_killed_in_mid_copy, source_agent_killed_in_mid_copy,
+        for fault in (nobody_listens, other_host_is_refused, destination_killed_in_mid_copy, source_agent_killed_in_mid_copy,
                       source_agent_ended_in_mid_copy, aborted_in_mid_copy, destination_qemu_killed_in_mid_copy):
             begun = time.monotonic()
             fault(bench, session)

@@ -65,7 +65,7 @@ class Agent:
         config = {
             "apiVersion": "godwit/v1", "kind": "Agent", "id": name,
             "listen": [f"127.0.0.1:{port}"], "peer_token_file": str(bench.token_file),
-            "transfer_listen": self.transfer, "state_dir": str(self.root / "state"),
+            "transfer_listen": self.transfer, "tls": bench.certificate(name), "state_dir": str(self.root / "state"),
             "run_dir": str(self.root / "run"), "shm_dir": str(self.shm), "bridge": self.bridge,
             "tap_prefix": "gwt" + name[-1], "memory_limit_mib": options.get("memory_limit_mib", 0),
             "qemu": {"accelerator": "tcg", "shutdown_timeout_s": 1},
@@ -164,6 +164,10 @@ class Bench:
         self.agents.append(agent)
         return agent
 
+    def certificate(self, host):
+        made = run(os.environ["GODWIT_MAKE_CERTIFICATE"], str(self.root / "tls"), host, "127.0.0.1")
+        return dict(part.split(": ") for part in made.strip()[len("tls: {"):-1].split(", "))
+
     def __enter__(self):
         return self
 
@@ -192,11 +196,13 @@ class Bench:
 
     def incoming(self, job):
         return self.destination.put("/v1/vms/web-1/incoming",
-                                    {"command": self.command(job, "destination"), "spec": self.spec})
+                                    {"command": self.command(job, "destination"), "spec": self.spec,
+                                     "source_host": self.source.name})
 
     def begin_copy(self, job):
         return self.source.put("/v1/vms/web-1/copy", {"command": self.command(job, "copying"),
-                                                      "destination": self.destination.transfer})
+                                                      "destination": self.destination.transfer,
+                                                      "destination_host": self.destination.name})
 
     def copied(self, job, timeout=60):
         return self.await_end(f"/v1/vms/web-1/copy?job={job}", timeout)

@@ -39,10 +39,21 @@ std::string errors_of(const std::string& text, bool vm = false) {
 TEST(AgentConfig, EveryErrorIsToldWithItsLine) {
     const std::string said = errors_of(
         "apiVersion: godwit/v2\nkind: Agent\nid: Host A\nlisten: [nowhere]\npeer_token_file: /t\n"
-        "transfer_listen: \"127.0.0.1:7010\"\nstate_dir: relative\ntap_prefix: much-too-long\n");
+        "transfer_listen: \"127.0.0.1:7010\"\nstate_dir: relative\ntap_prefix: much-too-long\n"
+        "tls:\n  certificate: /c\n  key: /k\n");
     for (const char* part : {":1:", "/apiVersion", ":3:", "/id", ":4:", "/listen/0",
-                             ":7:", "/state_dir", ":8:", "/tap_prefix"})
+                             ":7:", "/state_dir", ":8:", "/tap_prefix", ":10:", "/tls/ca"})
         EXPECT_NE(said.find(part), std::string::npos) << part << " in\n" << said;
+}
+
+TEST(AgentConfig, PlainTcpIsAChoiceAndNoAccident) {
+    const std::string head =
+        "apiVersion: godwit/v1\nkind: Agent\nid: host-a\nlisten: [\"127.0.0.1:1\"]\n"
+        "peer_token_file: /t\ntransfer_listen: \"127.0.0.1:7010\"\n";
+    EXPECT_NE(errors_of(head).find("/tls"), std::string::npos);
+    EXPECT_EQ(errors_of(head + "tls: {mode: off}\n"), "");
+    EXPECT_EQ(errors_of(head + "tls: {certificate: /c, key: /k, ca: /a}\n"), "");
+    EXPECT_NE(errors_of(head + "tls: {mode: off, key: /k}\n").find("/tls/key"), std::string::npos);
 }
 
 TEST(VmFile, EveryErrorIsToldWithItsField) {
