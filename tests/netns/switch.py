@@ -28,9 +28,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Switch:
-    """`plane` dpdk: ports are af_packet devices, and the session table is in the state directory."""
+    """`plane` dpdk: ports are af_packet devices, and the session table is in the state directory. `devices`: of VM
+    ports besides those of places."""
 
-    def __init__(self, program, plane="ebpf"):
+    def __init__(self, program, plane="ebpf", devices=None):
         self.program, self.plane = program, plane
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=places.PREFIX))
         self.bpffs = pathlib.Path("/sys/fs/bpf") / places.PREFIX
@@ -41,6 +42,7 @@ class Switch:
         token.chmod(0o600)
         ports = "".join(f"  - {{name: {port}, interface: {port}, role: {'uplink' if port == 'uplink' else 'vm'}}}\n"
                         for port, _, _ in places.PLACES.values())
+        ports += "".join(f"  - {{name: {name}, device: '{one}', role: vm}}\n" for name, one in (devices or {}).items())
         (self.directory / "switch.yaml").write_text(
             "apiVersion: godwit/v1\nkind: SwitchConfig\nid: sw-test\n"
             f"listen: ['unix:{self.socket}']\npeer_token_file: {token}\nstate_dir: {self.directory}/state\n"
