@@ -267,8 +267,7 @@ void DpdkBench::know(std::uint32_t count) {
         steer_parse(&packet, frame, frame + whole_.size(),
                     static_cast<std::uint32_t>(whole_.size()));
         packet.from_backend = 0;
-        const steer_address* hosted =
-            steer_hosted(&worker_->plane, packet.family, packet.destination);
+        const steer_address* hosted = steer_hosted(&worker_->plane, &packet, packet.destination);
         struct steer_key key;
         steer_key_of(&key, &packet, hosted->address_id);
         struct steer_fresh fresh{

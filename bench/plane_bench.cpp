@@ -128,12 +128,12 @@ void PlaneBench::fill_maps() {
     sender.ifindex = kLoopback;
     std::memcpy(sender.mac, kVmMac.data(), 6);
     const steer_identity identity{};
-    std::uint32_t address = 0;
-    std::memcpy(&address, &from_peer_[30], 4);
+    steer_address_key_v4 place{};
+    std::memcpy(&place.address_be, &from_peer_[30], 4);
     const steer_address hosted{};
     const bpf_devmap_val out{kLoopback, {}};
     bool filled = bpf_map_update_elem(map("identities"), &sender, &identity, BPF_ANY) == 0 &&
-                  bpf_map_update_elem(map("hosted4"), &address, &hosted, BPF_ANY) == 0 &&
+                  bpf_map_update_elem(map("hosted4"), &place, &hosted, BPF_ANY) == 0 &&
                   bpf_map_update_elem(map("tx_ports"), &kLoopback, &out, BPF_ANY) == 0;
     const char* xdp[BENCH_TARGETS] = {"nothing_xdp", "uplink", "lru_xdp"};
     const char* tc[BENCH_TARGETS] = {"nothing_tc", "vm_port", "lru_tc"};

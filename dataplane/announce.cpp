@@ -22,13 +22,27 @@ Frame announcement(const Mac& mac, const HostedAddress& address) {
     return frame;
 }
 
+// The tags of the VM's place; the outer one of two is a service tag (IEEE 802.1ad).
+Frame in_vlan(Frame frame, std::uint32_t vlan) {
+    const auto insert = [&](std::uint16_t type, std::uint32_t tag) {
+        std::array<std::uint8_t, 4> bytes;
+        wire_store16(bytes.data(), type);
+        wire_store16(bytes.data() + 2, static_cast<std::uint16_t>(tag & 0xfff));
+        frame.insert(frame.begin() + 12, bytes.begin(), bytes.end());
+    };
+    if (vlan != 0) insert(WIRE_ETHERTYPE_VLAN, vlan);
+    if (vlan >> 12 != 0) insert(WIRE_ETHERTYPE_QINQ, vlan >> 12);
+    return frame;
+}
+
 }  // namespace
 
 Result<void> announce(const VmSetup& vm, Plane& plane) {
     for (const PortState& port : plane.ports()) {
         if (port.role != PortRole::uplink || port.ifindex == 0) continue;
         for (const HostedAddress& address : vm.addresses) {
-            Result<void> sent = plane.transmit(port.ifindex, announcement(vm.mac, address));
+            Result<void> sent =
+                plane.transmit(port.ifindex, in_vlan(announcement(vm.mac, address), vm.vlan));
             if (!sent) return std::unexpected(std::move(sent).error().within("port " + port.name));
         }
     }

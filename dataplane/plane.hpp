@@ -65,6 +65,7 @@ struct BackendSetup {
 // Everything about a VM but its steer word.
 struct VmSetup {
     Mac mac{};
+    std::uint32_t vlan = 0;  // its place, steer_vlan_within of its tags; 0: untagged
     // at most STEER_ADDRESSES_PER_VM; index i has id vm * 8 + i
     std::vector<HostedAddress> addresses;
     std::array<BackendSetup, STEER_SLOTS> backends{};

@@ -41,9 +41,11 @@ struct VmState {
     bool hosting = false;
     std::uint32_t epoch = 0;
     std::optional<ResetOutcome> reset;
+    std::vector<std::uint16_t> vlans = {};  // outermost first
 };
 BOOST_DESCRIBE_STRUCT(VmState, (),
-                      (index, addresses, slots, owner, previous, original, hosting, epoch, reset))
+                      (index, addresses, slots, owner, previous, original, hosting, epoch, reset,
+                       vlans))
 
 struct SwitchState {
     std::uint64_t token = 0;

@@ -34,7 +34,7 @@ std::uint64_t word_of(const VmState& state) {
 }
 
 bool says_the_same(const VmState& a, const VmState& b) {
-    return a.addresses == b.addresses && word_of(a) == word_of(b) &&
+    return a.addresses == b.addresses && a.vlans == b.vlans && word_of(a) == word_of(b) &&
            std::ranges::equal(a.slots, b.slots, same_slot);
 }
 
@@ -234,6 +234,7 @@ Result<VmSetup> Steerings::announcement(const std::string& vm, std::uint64_t tok
 
 Result<VmSetup> Steerings::setup_of(const VmState& state) const {
     VmSetup setup;
+    for (const std::uint16_t tag : state.vlans) setup.vlan = steer_vlan_within(setup.vlan, tag);
     const std::vector<PortState> ports = plane_.ports();
     for (const std::string& text : state.addresses) {
         Result<HostedAddress> address = parse_hosted(text);

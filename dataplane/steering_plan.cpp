@@ -1,4 +1,6 @@
 // Checks a steering command against what is known, and says what it makes of the VM. Changes nothing.
+#include "steering/parse.h"
+
 #include "dataplane/names.hpp"
 #include "dataplane/steering.hpp"
 
@@ -79,12 +81,35 @@ void check_roles(const Steering& wanted, std::vector<FieldError>& errors) {
         complain(errors, "/previous", "is the owner too; leave it out when nothing drains");
 }
 
-// Whose address it is, hosted or temporary; empty: nobody's that another VM has.
-std::string holder_of(const HostedAddress& address, const std::string& vm,
+void check_vlans(const Steering& wanted, std::vector<FieldError>& errors) {
+    if (wanted.vlans.size() > STEER_TAGS_MAX)
+        complain(errors, "/vlans", "expected at most two tags, the outer one first");
+    for (std::size_t i = 0; i < wanted.vlans.size(); ++i)
+        if (wanted.vlans[i] < 1 || wanted.vlans[i] > 4094)
+            complain(errors, "/vlans/" + std::to_string(i), "is no VLAN, expected 1 to 4094");
+}
+
+// Sessions that have begun in one VLAN do not go on in another.
+void check_vlans_in_use(const SwitchState& known, const std::string& vm, const Steering& wanted,
+                        Plane& plane, std::vector<FieldError>& errors) {
+    const auto before = known.vms.find(vm);
+    if (before == known.vms.end() || before->second.vlans == wanted.vlans) return;
+    const vm_record& record = plane.record(before->second.index);
+    std::uint64_t open = 0;
+    for (std::size_t slot = 0; slot < STEER_SLOTS; ++slot)
+        open += steer_load32(&record.sessions[slot]) + steer_load32(&record.handshakes[slot]);
+    if (open > 0)
+        complain(errors, "/vlans",
+                 "cannot change while " + std::to_string(open) +
+                     " sessions are open; drain or reset them first");
+}
+
+// Whose address it is in this VLAN, hosted or temporary; empty: nobody's that another VM has.
+std::string holder_of(const HostedAddress& address, const std::string& vm, const Steering& wanted,
                       const SwitchState& known) {
     const auto is_it = [&](const std::string& text) { return parse_hosted(text) == address; };
     for (const auto& [name, other] : known.vms) {
-        if (name == vm) continue;
+        if (name == vm || other.vlans != wanted.vlans) continue;
         if (std::ranges::any_of(other.addresses, is_it)) return name;
         for (const SlotState& slot : other.slots)
             if (std::ranges::any_of(slot.temporary_addresses, is_it)) return name;
@@ -94,14 +119,14 @@ std::string holder_of(const HostedAddress& address, const std::string& vm,
 
 // One address of the command; it joins `used` when it is good. 0: it is not, else its family.
 std::uint32_t check_address(const std::string& text, const std::string& at, const std::string& vm,
-                            const SwitchState& known, std::set<HostedAddress>& used,
-                            std::vector<FieldError>& errors) {
+                            const Steering& wanted, const SwitchState& known,
+                            std::set<HostedAddress>& used, std::vector<FieldError>& errors) {
     Result<HostedAddress> address = parse_hosted(text);
     if (!address) {
         complain(errors, at, address.error().cause);
         return 0;
     }
-    const std::string holder = holder_of(*address, vm, known);
+    const std::string holder = holder_of(*address, vm, wanted, known);
     if (!used.insert(*address).second) complain(errors, at, "stands here twice");
     if (!holder.empty())
         complain(errors, at, "is an address of " + holder + " (duplicate-address)");
@@ -143,15 +168,15 @@ void check_addresses(const std::string& vm, const Steering& wanted, const Switch
     std::set<HostedAddress> used;
     PerFamily hosted;
     for (std::size_t i = 0; i < wanted.addresses.size(); ++i)
-        ++hosted[check_address(wanted.addresses[i], "/addresses/" + std::to_string(i), vm, known,
-                               used, errors)];
+        ++hosted[check_address(wanted.addresses[i], "/addresses/" + std::to_string(i), vm, wanted,
+                               known, used, errors)];
     for (std::size_t i = 0; i < wanted.backends.size(); ++i) {
         const Backend& backend = wanted.backends[i];
         const std::string at = "/backends/" + std::to_string(i) + "/temporary_addresses";
         PerFamily own;
         for (std::size_t k = 0; k < backend.temporary_addresses.size(); ++k)
             ++own[check_address(backend.temporary_addresses[k], at + "/" + std::to_string(k), vm,
-                                known, used, errors)];
+                                wanted, known, used, errors)];
         check_temporary(backend, at, hosted, own, errors);
     }
 }
@@ -237,6 +262,8 @@ Result<VmState> Steerings::plan(const std::string& vm, const Steering& wanted) c
     check_roles(wanted, errors);
     check_addresses(vm, wanted, state_, errors);
     check_names_in_use(vm, wanted, errors);
+    check_vlans(wanted, errors);
+    check_vlans_in_use(state_, vm, wanted, plane_, errors);
     if (!errors.empty()) {
         Error error{Fault::Rejected, "steer " + vm, "the command has errors", slug_of(errors)};
         error.fields = std::move(errors);
@@ -254,6 +281,7 @@ Result<VmState> Steerings::plan(const std::string& vm, const Steering& wanted) c
     }
     const VmState before = next;
     next.addresses = wanted.addresses;
+    next.vlans = wanted.vlans;
     seat(next.slots, wanted);
     const bool taken = take_place(next, before, wanted);
     next.owner = slot_of(next.slots, wanted.owner);

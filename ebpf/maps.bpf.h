@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "ebpf/layout.h"
+#include "steering/parse.h"
 
 // Arrays and not hashes: the lookup is inlined, a session costs one cache line (ARCHITECTURE.md).
 #define LINE_TABLE(name)                   \
@@ -48,7 +49,7 @@ struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, STEER_VMS_MAX *STEER_ADDRESSES_PER_VM);
     __uint(map_flags, BPF_F_NO_PREALLOC);
-    __type(key, uint32_t);
+    __type(key, struct steer_address_key_v4);
     __type(value, struct steer_address);
 } hosted4 SEC(".maps");
 
@@ -180,12 +181,15 @@ STEER_INLINE struct vm_record *steer_vm(struct steer_plane *plane, uint32_t vm)
     return bpf_map_lookup_elem(&vms, &vm);
 }
 
-STEER_INLINE const struct steer_address *steer_hosted(struct steer_plane *plane, uint32_t family,
+STEER_INLINE const struct steer_address *steer_hosted(struct steer_plane *plane, const struct steer_packet *p,
                                                       const uint32_t *be)
 {
-    if (family == 4)
-        return bpf_map_lookup_elem(&hosted4, be);
-    return bpf_map_lookup_elem(&hosted6, be);
+    if (p->family == 4) {
+        struct steer_address_key_v4 key = {be[0], p->vlan};
+        return bpf_map_lookup_elem(&hosted4, &key);
+    }
+    struct steer_address_key_v6 key = {{be[0], be[1], be[2], be[3]}, p->vlan};
+    return bpf_map_lookup_elem(&hosted6, &key);
 }
 
 STEER_INLINE const struct steer_identity *steer_sender(struct steer_plane *plane, const uint8_t *source_mac)

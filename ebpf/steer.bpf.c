@@ -61,7 +61,7 @@ STEER_INLINE void count_to(const struct vm_record *vm, uint32_t slot)
 // The key of a TCP segment from the network; false when it is not for a hosted address.
 STEER_INLINE bool reset_key(struct steer_plane *plane, const struct steer_packet *p, struct steer_key *key)
 {
-    const struct steer_address *address = steer_hosted(plane, p->family, p->destination);
+    const struct steer_address *address = steer_hosted(plane, p, p->destination);
     if (!address)
         return false;
     __builtin_memset(key, 0, sizeof(*key));
@@ -148,6 +148,15 @@ STEER_COLD int parse_skb(struct __sk_buff *skb, struct steer_packet *p)
         data_end = (const uint8_t *)(long)skb->data_end;
     }
     steer_parse(p, data, data_end, skb->len);
+    // The kernel takes the outer tag out of the frame before tc sees it, and puts it back behind us.
+    if (skb->vlan_present) {
+        if (p->tag_bytes < STEER_TAGS_MAX * 4) {
+            p->vlan = steer_vlan_within(skb->vlan_tci & 0xfff, p->vlan);
+        } else {
+            p->kind = STEER_VLAN;
+            p->family = 0;
+        }
+    }
     return 0;
 }
 
@@ -168,33 +177,45 @@ STEER_INLINE void copy_to_backends(struct __sk_buff *skb, const struct steer_pac
         }
 }
 
-STEER_COLD int answer_arp(struct __sk_buff *skb, const struct vm_record *vm)
+STEER_COLD int answer_arp(struct __sk_buff *skb, const struct vm_record *vm, uint32_t tag_bytes)
 {
-    if (!vm || bpf_skb_pull_data(skb, STEER_ARP_FRAME_BYTES) != 0)
+    if (!vm || bpf_skb_pull_data(skb, tag_bytes + STEER_ARP_FRAME_BYTES) != 0)
         return TC_ACT_SHOT;
     uint8_t *data = (uint8_t *)(long)skb->data, *end = (uint8_t *)(long)skb->data_end;
-    return steer_answer_arp(data, end, vm->mac) ? (int)bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
+    bool written = tag_bytes == 0   ? steer_answer_arp_tagged(data, end, 0, vm->mac)
+                   : tag_bytes == 4 ? steer_answer_arp_tagged(data, end, 4, vm->mac)
+                                    : steer_answer_arp_tagged(data, end, 8, vm->mac);
+    return written ? (int)bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
 }
-STEER_COLD int answer_nd(struct __sk_buff *skb, const struct vm_record *vm)
+STEER_COLD int answer_nd(struct __sk_buff *skb, const struct vm_record *vm, uint32_t tag_bytes)
 {
-    if (!vm || bpf_skb_change_tail(skb, STEER_NA_FRAME_BYTES, 0) != 0 ||
-        bpf_skb_pull_data(skb, STEER_NA_FRAME_BYTES) != 0)
+    if (!vm || bpf_skb_change_tail(skb, tag_bytes + STEER_NA_FRAME_BYTES, 0) != 0 ||
+        bpf_skb_pull_data(skb, tag_bytes + STEER_NA_FRAME_BYTES) != 0)
         return TC_ACT_SHOT;
     uint8_t *data = (uint8_t *)(long)skb->data, *end = (uint8_t *)(long)skb->data_end;
-    return steer_answer_nd(data, end, vm->mac) ? (int)bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
+    bool written = tag_bytes == 0   ? steer_answer_nd_tagged(data, end, 0, vm->mac)
+                   : tag_bytes == 4 ? steer_answer_nd_tagged(data, end, 4, vm->mac)
+                                    : steer_answer_nd_tagged(data, end, 8, vm->mac);
+    return written ? (int)bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
 }
 
 STEER_INLINE int write_rst(struct __sk_buff *skb, const struct steer_packet *p, bool wide)
 {
     struct steer_rst rst;
-    const int bytes = wide ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES;
+    const uint32_t tags = p->tag_bytes, bytes = wide ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES;
     steer_rst_to_sender(&rst, p, wide);
-    if (bpf_skb_change_tail(skb, bytes, 0) != 0 || bpf_skb_pull_data(skb, bytes) != 0)
+    if (bpf_skb_change_tail(skb, tags + bytes, 0) != 0 || bpf_skb_pull_data(skb, tags + bytes) != 0)
         return TC_ACT_SHOT;
     uint8_t *data = (uint8_t *)(long)skb->data;
-    if (data + bytes > (uint8_t *)(long)skb->data_end)
+    const uint8_t *end = (uint8_t *)(long)skb->data_end;
+    if (tags == 0 && data + bytes <= end)
+        steer_write_rst_tagged(data, 0, &rst);
+    else if (tags == 4 && data + 4 + bytes <= end)
+        steer_write_rst_tagged(data, 4, &rst);
+    else if (tags == 8 && data + 8 + bytes <= end)
+        steer_write_rst_tagged(data, 8, &rst);
+    else
         return TC_ACT_SHOT;
-    steer_write_rst(data, &rst);
     return (int)bpf_redirect(skb->ifindex, 0);
 }
 // Apart, so that the compiler does not merge the two into offsets the verifier cannot follow.
@@ -242,7 +263,8 @@ int uplink_slow(struct __sk_buff *skb)
     if (!out.vm)
         return TC_ACT_OK;
     if (out.verdict.action == STEER_ANSWER)
-        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm) : answer_arp(skb, out.vm);
+        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm, p->tag_bytes)
+                                                        : answer_arp(skb, out.vm, p->tag_bytes);
     if (out.verdict.action == STEER_FORWARD)
         return forward_skb(skb, out.vm, out.verdict.slot);
     if (out.verdict.action == STEER_PASS)
@@ -351,7 +373,8 @@ int vm_port(struct __sk_buff *skb)
         copy_to_backends(skb, p, out.vm);
         return TC_ACT_SHOT;
     case STEER_ANSWER:
-        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm) : answer_arp(skb, out.vm);
+        return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm, p->tag_bytes)
+                                                        : answer_arp(skb, out.vm, p->tag_bytes);
     case STEER_REFUSE:
         count_from(&plane, p, &out);
         return p->family == 4 ? send_rst4(skb, p) : send_rst6(skb, p);

@@ -48,8 +48,12 @@ steer_identity_key identity_key(const dataplane::BackendSetup& backend) {
     return key;
 }
 
-steer_address_key_v6 key_v6(const HostedAddress& address) {
+steer_address_key_v4 key_v4(const HostedAddress& address, std::uint32_t vlan) {
+    return {address.words_be[0], vlan};
+}
+steer_address_key_v6 key_v6(const HostedAddress& address, std::uint32_t vlan) {
     steer_address_key_v6 key{};
+    key.vlan = vlan;
     std::memcpy(key.address_be, address.words_be.data(), sizeof(key.address_be));
     return key;
 }
@@ -64,13 +68,14 @@ std::uint16_t address_id(std::uint16_t vm, std::uint16_t index) {
 
 struct AddressMaps {
     int v4, v6;
+    std::uint32_t vlan;
 };
 
 Result<void> put_address(const AddressMaps& maps, const HostedAddress& address, std::uint32_t vm,
                          std::uint16_t id) {
     const steer_address value{static_cast<std::uint16_t>(vm), id};
-    return address.family == 4 ? put(maps.v4, address.words_be[0], value, "hosted4")
-                               : put(maps.v6, key_v6(address), value, "hosted6");
+    return address.family == 4 ? put(maps.v4, key_v4(address, maps.vlan), value, "hosted4")
+                               : put(maps.v6, key_v6(address, maps.vlan), value, "hosted6");
 }
 
 // Every address that leads to the VM: hosted, and temporary of its backends.
@@ -92,13 +97,14 @@ Result<void> add_entries(std::uint16_t vm, const VmSetup& setup, int identities,
     }
     std::uint16_t index = 0;
     for (const HostedAddress& address : setup.addresses) {
-        Result<void> added = put_address({hosted4, hosted6}, address, vm, address_id(vm, index++));
+        Result<void> added =
+            put_address({hosted4, hosted6, setup.vlan}, address, vm, address_id(vm, index++));
         if (!added) return added;
     }
     for (std::uint16_t slot = 0; slot < STEER_SLOTS; ++slot)
         for (const HostedAddress& address : setup.backends[slot].temporary) {
-            Result<void> added = put_address({hosted4, hosted6}, address, vm | STEER_TEMPORARY,
-                                             address_id(vm, slot));
+            Result<void> added = put_address({hosted4, hosted6, setup.vlan}, address,
+                                             vm | STEER_TEMPORARY, address_id(vm, slot));
             if (!added) return added;
         }
     return {};
@@ -115,11 +121,11 @@ Result<void> remove_stale(std::uint16_t vm, const VmSetup& setup, int identities
         },
         "identities");
     if (!removed) return removed;
-    removed = remove_others<std::uint32_t, steer_address>(
+    removed = remove_others<steer_address_key_v4, steer_address>(
         hosted4, vm,
-        [&](std::uint32_t key) {
+        [&](const steer_address_key_v4& key) {
             return leads_here(setup, [&](const HostedAddress& address) {
-                return address.family == 4 && address.words_be[0] == key;
+                return address.family == 4 && same_bytes(key_v4(address, setup.vlan), key);
             });
         },
         "hosted4");
@@ -128,7 +134,7 @@ Result<void> remove_stale(std::uint16_t vm, const VmSetup& setup, int identities
         hosted6, vm,
         [&](const steer_address_key_v6& key) {
             return leads_here(setup, [&](const HostedAddress& address) {
-                return address.family == 6 && same_bytes(key_v6(address), key);
+                return address.family == 6 && same_bytes(key_v6(address, setup.vlan), key);
             });
         },
         "hosted6");
@@ -148,6 +154,7 @@ Result<void> EbpfPlane::set_vm(std::uint16_t vm, const VmSetup& setup) {
     const int hosted4 = state_->map_fd("hosted4"), hosted6 = state_->map_fd("hosted6");
     vm_record& to = record(vm);
     to.vm = vm;
+    to.vlan = setup.vlan;
     std::memcpy(to.mac, setup.mac.data(), 6);
     to.timeouts = state_->set().timeouts;
     for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {

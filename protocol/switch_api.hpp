@@ -66,10 +66,13 @@ struct Steering {
     // with the one write that turns its port. For a VM that has moved as a whole; the backend named
     // here keeps nothing and is fenced. Without effect once it has happened.
     std::optional<std::string> takes_over;
+    // The VLAN that the VM is in: its tag, or two, the outer one first (QinQ). Its frames have them on both
+    // sides of the switch. Empty: untagged.
+    std::vector<std::uint16_t> vlans = {};
     static constexpr std::string_view kRequired[] = {"command", "addresses", "backends", "owner"};
 };
 BOOST_DESCRIBE_STRUCT(Steering, (),
-                      (command, addresses, backends, owner, previous, hosting, takes_over))
+                      (command, addresses, backends, owner, previous, hosting, takes_over, vlans))
 
 struct BackendSteering {
     std::string name, port, mac;

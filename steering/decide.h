@@ -232,6 +232,14 @@ STEER_INLINE struct steer_verdict steer_decide_portless_out(const struct steer_f
     return steer_allowed(f, STEER_KEEP, why);
 }
 
+// In a VLAN that is not the VM's place, where it has no sessions: the original may speak there, a clone would
+// speak in its name.
+STEER_INLINE struct steer_verdict steer_elsewhere(const struct steer_facts *f)
+{
+    bool may = steer_slot_active(f->steer, f->sender) && f->sender == steer_authority(f->steer);
+    return may ? steer_allowed(f, STEER_KEEP, STEER_WHY_OTHER_VLAN) : steer_fenced(STEER_WHY_OTHER_VLAN);
+}
+
 // No session. `given`: handshake or second chance names the sender, `taken`: it names the other one.
 STEER_INLINE struct steer_verdict steer_decide_tcp_out(const struct steer_facts *f, bool given, bool taken)
 {

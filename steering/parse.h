@@ -34,9 +34,9 @@ enum steer_kind {
     STEER_ICMP_FOREIGN, /* about a packet that its addressee has not sent */
     STEER_FRAGMENT,     /* not the first: no ports. The first one is of the kind that its headers say */
     STEER_EXTENSION,    /* a chain of extension headers that is longer than anybody's */
-    STEER_VLAN,
-    STEER_TRUNCATED, /* shorter than its own headers say */
-    STEER_BAD,       /* contradicts itself */
+    STEER_VLAN,         /* more than two tags */
+    STEER_TRUNCATED,    /* shorter than its own headers say */
+    STEER_BAD,          /* contradicts itself */
     STEER_KINDS
 };
 
@@ -66,6 +66,9 @@ struct steer_packet {
     uint8_t destination_mac[6];
     uint8_t from_backend; /* direction, set by steer.h */
     uint8_t fragment;     /* enum steer_fragment */
+    uint8_t tag_bytes;    /* between the MAC addresses and the EtherType: 0, 4 or 8 */
+    uint8_t reserved;
+    uint32_t vlan; /* steer_vlan_within */
 };
 
 #if defined(__bpf__)
@@ -146,7 +149,7 @@ STEER_INLINE void steer_copy_v6(uint32_t *out, const uint8_t *in)
 
 // ---- fragments and extension headers --------------------------------------------------------------------
 
-enum { STEER_CHAIN_MAX = 8, STEER_CHAIN_BYTES_MAX = 2048 };
+enum { STEER_TAGS_MAX = 2, STEER_CHAIN_MAX = 8, STEER_CHAIN_BYTES_MAX = 2048 };
 #define STEER_NO_HEADER 0xffffffffu
 
 // RFC 791 section 3.2, RFC 8200 section 4.5: all but the last are whole words, and no packet is made of them
@@ -476,6 +479,31 @@ STEER_INLINE uint8_t steer_parse_arp(struct steer_packet *p, const uint8_t *arp,
     return STEER_BAD;
 }
 
+STEER_INLINE bool steer_is_tag(uint32_t ethertype)
+{
+    return ethertype == WIRE_ETHERTYPE_VLAN || ethertype == WIRE_ETHERTYPE_QINQ;
+}
+
+// One tag, or two (IEEE 802.1ad). Returns the EtherType behind them, or 0 with the reason in p->kind.
+STEER_APART uint32_t steer_parse_tags(struct steer_packet *p, const uint8_t *data, const uint8_t *data_end,
+                                      uint32_t type)
+{
+    for (uint32_t at = WIRE_ETH_BYTES; at < WIRE_ETH_BYTES + STEER_TAGS_MAX * 4; at += 4) {
+        const uint8_t *tag = data + at;
+        if (tag + 4 > data_end) {
+            p->kind = STEER_TRUNCATED;
+            return 0;
+        }
+        p->vlan = steer_vlan_within(p->vlan, wire_load16(tag));
+        p->tag_bytes += 4;
+        type = wire_load16(tag + 2);
+        if (!steer_is_tag(type))
+            return type;
+    }
+    p->kind = STEER_VLAN;
+    return 0;
+}
+
 STEER_INLINE void steer_parse_frame(struct steer_packet *p, const uint8_t *data, const uint8_t *data_end,
                                     uint32_t frame_bytes)
 {
@@ -486,9 +514,19 @@ STEER_INLINE void steer_parse_frame(struct steer_packet *p, const uint8_t *data,
     }
     wire_copy_mac(p->destination_mac, data);
     wire_copy_mac(p->source_mac, data + 6);
-    const uint8_t *l3 = data + WIRE_ETH_BYTES;
-    uint32_t l3_bytes = frame_bytes - WIRE_ETH_BYTES;
-    switch (wire_load16(data + 12)) {
+    uint32_t type = wire_load16(data + 12);
+    uint64_t at = WIRE_ETH_BYTES;
+    if (steer_is_tag(type)) {
+        type = steer_parse_tags(p, data, data_end, type);
+        if (!type)
+            return;
+        at = steer_unknown(WIRE_ETH_BYTES + p->tag_bytes) & 31u;
+        type = steer_unknown(type);
+    }
+    const uint8_t *l3 = data + at;
+    STEER_OPAQUE(frame_bytes); /* else it becomes a difference of pointers in 32 bits */
+    uint32_t l3_bytes = frame_bytes - (uint32_t)at;
+    switch (type) {
     case WIRE_ETHERTYPE_IPV4:
         p->kind = steer_parse_ipv4(p, l3, data_end, l3_bytes);
         return;
@@ -500,10 +538,6 @@ STEER_INLINE void steer_parse_frame(struct steer_packet *p, const uint8_t *data,
         return;
     case WIRE_ETHERTYPE_RARP:
         p->kind = steer_parse_arp(p, l3, data_end, /*reverse=*/true);
-        return;
-    case WIRE_ETHERTYPE_VLAN:
-    case WIRE_ETHERTYPE_QINQ:
-        p->kind = STEER_VLAN;
         return;
     }
     p->kind = STEER_NOT_IP;
@@ -517,7 +551,7 @@ STEER_INLINE void steer_parse(struct steer_packet *p, const uint8_t *data, const
     if (p->destination_mac[0] & 1 &&
         (p->kind == STEER_UDP || p->kind == STEER_ECHO_REQUEST || p->kind == STEER_OTHER))
         p->kind = STEER_GROUP;
-    if (p->kind > STEER_UDP || p->fragment)
+    if (p->kind > STEER_UDP || p->fragment || p->tag_bytes)
         steer_settle(p);
 }
 

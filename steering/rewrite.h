@@ -42,6 +42,33 @@ STEER_INLINE void steer_write_eth(uint8_t *eth, const uint8_t *to, const uint8_t
     wire_store16(eth + 12, type);
 }
 
+// ---- frames with tags ---------------------------------------------------------------------------------
+// What is written over a tagged frame keeps its tags: they step aside, the frame is written `tag_bytes` further
+// as if it had none, and they come back. `tag_bytes` (0, 4 or 8) and the 12 bytes behind it are inside the frame.
+struct steer_tags {
+    uint8_t kept[STEER_TAGS_MAX * 4];
+};
+STEER_INLINE void steer_lift_tags(struct steer_tags *tags, uint8_t *data, uint32_t tag_bytes)
+{
+    uint8_t macs[12];
+    __builtin_memcpy(macs, data, 12);
+    __builtin_memcpy(tags->kept, data + 12, 4);
+    if (tag_bytes > 4)
+        __builtin_memcpy(tags->kept + 4, data + 16, 4);
+    __builtin_memcpy(data + tag_bytes, macs, 12);
+}
+STEER_INLINE void steer_put_tags_back(const struct steer_tags *tags, uint8_t *data, uint32_t tag_bytes)
+{
+    uint8_t macs[12];
+    __builtin_memcpy(macs, data + tag_bytes, 12);
+    __builtin_memcpy(data, macs, 12);
+    if (tag_bytes == 0)
+        return;
+    __builtin_memcpy(data + 12, tags->kept, 4);
+    if (tag_bytes > 4)
+        __builtin_memcpy(data + 16, tags->kept + 4, 4);
+}
+
 // ---- answers in place -------------------------------------------------------------------------------
 
 // Turns the ARP request in the frame into the reply of the VM with `mac`. False: the frame is too short.
@@ -60,6 +87,19 @@ STEER_INLINE bool steer_answer_arp(uint8_t *data, const uint8_t *data_end, const
     __builtin_memcpy(arp + 14, asked_ip, 4);
     __builtin_memcpy(arp + 18, asker_mac, 6);
     __builtin_memcpy(arp + 24, asker_ip, 4);
+    return true;
+}
+
+// The same behind tags; they stay. Likewise below.
+STEER_INLINE bool steer_answer_arp_tagged(uint8_t *data, const uint8_t *data_end, uint32_t tag_bytes,
+                                          const uint8_t *mac)
+{
+    struct steer_tags tags;
+    if (data + tag_bytes + STEER_ARP_FRAME_BYTES > data_end)
+        return false;
+    steer_lift_tags(&tags, data, tag_bytes);
+    steer_answer_arp(data + tag_bytes, data_end, mac);
+    steer_put_tags_back(&tags, data, tag_bytes);
     return true;
 }
 
@@ -113,6 +153,18 @@ STEER_INLINE bool steer_answer_nd(uint8_t *data, const uint8_t *data_end, const 
     }
     steer_write_eth(data, to_mac, mac, WIRE_ETHERTYPE_IPV6);
     steer_write_na(ip, target, asker, target, mac, flags);
+    return true;
+}
+
+STEER_INLINE bool steer_answer_nd_tagged(uint8_t *data, const uint8_t *data_end, uint32_t tag_bytes,
+                                         const uint8_t *mac)
+{
+    struct steer_tags tags;
+    if (data + tag_bytes + STEER_NA_FRAME_BYTES > data_end)
+        return false;
+    steer_lift_tags(&tags, data, tag_bytes);
+    steer_answer_nd(data + tag_bytes, data_end, mac);
+    steer_put_tags_back(&tags, data, tag_bytes);
     return true;
 }
 
@@ -192,6 +244,15 @@ STEER_INLINE uint32_t steer_write_rst(uint8_t *frame, const struct steer_rst *rs
     wire_store16(ip + 10, steer_checksum_fold(steer_checksum_add(0, ip, WIRE_IPV4_BYTES)));
     steer_write_rst_tcp(ip + WIRE_IPV4_BYTES, rst, steer_checksum_add(0, ip + 12, 8));
     return STEER_RST4_FRAME_BYTES;
+}
+
+// Over a frame that has `tag_bytes` of tags and room for the RST behind them.
+STEER_INLINE void steer_write_rst_tagged(uint8_t *data, uint32_t tag_bytes, const struct steer_rst *rst)
+{
+    struct steer_tags tags;
+    steer_lift_tags(&tags, data, tag_bytes);
+    steer_write_rst(data + tag_bytes, rst);
+    steer_put_tags_back(&tags, data, tag_bytes);
 }
 
 // The RST that tells the sender of `p` that its connection is dead. It acknowledges nothing and has exactly

@@ -7,7 +7,8 @@
 //   const struct steer_config *steer_config(struct steer_plane *)
 //   uint32_t steer_tick(struct steer_plane *)
 //   struct vm_record *steer_vm(struct steer_plane *, uint32_t vm)                           NULL: no such
-//   const struct steer_address *steer_hosted(struct steer_plane *, uint32_t family, const uint32_t *be)
+//   const struct steer_address *steer_hosted(struct steer_plane *, const struct steer_packet *, const uint32_t *be)
+//       `be` is an address of the packet, of its family and in its VLAN
 //   const struct steer_identity *steer_sender(struct steer_plane *, const uint8_t *source_mac)
 //   const struct steer_translation *steer_translation_of(struct steer_plane *, uint32_t vm, uint32_t slot)
 //   uint32_t *steer_direct(struct steer_plane *, const struct steer_key *, bool make)

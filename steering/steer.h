@@ -426,7 +426,7 @@ STEER_COLD uint32_t steer_claims_hosted(struct steer_plane *plane, const struct 
 {
     if (!plane || !p)
         return 0;
-    const struct steer_address *address = steer_hosted(plane, p->family, p->source);
+    const struct steer_address *address = steer_hosted(plane, p, p->source);
     const struct vm_record *vm = address ? steer_vm(plane, address->vm & ~STEER_TEMPORARY) : NULL;
     return vm && steer_load64(&vm->steer) & STEER_VALID && vm->vm != sender;
 }
@@ -445,9 +445,10 @@ STEER_INLINE struct steer_outcome steer_to_hosted(struct steer_plane *plane, str
     const uint32_t *of = p->kind == STEER_ARP_ANNOUNCE && p->source[0] ? p->source : p->destination;
     if (p->kind == STEER_ND_ANNOUNCE)
         of = p->source;
-    const struct steer_address *address = steer_hosted(plane, p->family, of);
+    const struct steer_address *address = steer_hosted(plane, p, of);
     if (!address)
-        return steer_not_ours();
+        return p->vlan ? steer_outcome(NULL, steer_verdict(STEER_PASS, 0, STEER_KEEP, STEER_WHY_OTHER_VLAN))
+                       : steer_not_ours();
     struct vm_record *vm = steer_vm(plane, address->vm);
     if (!vm && address->vm & STEER_TEMPORARY)
         return steer_to_temporary(plane, p, address, &c->key);
@@ -482,7 +483,9 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
     if (!vm || !(steer_load64(&vm->steer) & STEER_VALID))
         return steer_not_ours();
     steer_case_init(c, vm, p, sender->slot);
-    const struct steer_address *address = p->family ? steer_hosted(plane, p->family, p->source) : NULL;
+    if (p->vlan != vm->vlan && p->kind != STEER_VLAN && p->kind != STEER_TRUNCATED && p->kind != STEER_BAD)
+        return steer_outcome(vm, steer_elsewhere(&c->facts));
+    const struct steer_address *address = p->family ? steer_hosted(plane, p, p->source) : NULL;
     if (steer_is_nat(vm, sender->slot)) {
         uint32_t aside = steer_says_aside(plane, p, sender->vm, sender->slot);
         if (aside)

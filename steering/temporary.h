@@ -79,9 +79,9 @@ STEER_COLD uint32_t steer_says_aside(struct steer_plane *plane, const struct ste
     bool announces =
         p->kind == STEER_ARP_ANNOUNCE || p->kind == STEER_ND_ANNOUNCE || p->kind == STEER_ND_PROBE;
     bool replies = p->kind == STEER_ARP_REPLY || p->kind == STEER_ND_ADVERT;
-    const struct steer_address *address = p->family ? steer_hosted(plane, p->family, p->source) : NULL;
+    const struct steer_address *address = p->family ? steer_hosted(plane, p, p->source) : NULL;
     if (announces && !address && p->family) /* a probe: its sender has no address yet */
-        address = steer_hosted(plane, p->family, p->destination);
+        address = steer_hosted(plane, p, p->destination);
     bool own = address && address->vm == (vm | STEER_TEMPORARY) && (address->address_id & 1) == slot;
     if (address && !own)
         return steer_final(STEER_DROP, announces           ? STEER_WHY_FENCED_ANNOUNCE

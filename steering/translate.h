@@ -39,8 +39,7 @@ STEER_INLINE void steer_change_to_hosted(struct steer_change *c, const struct st
 enum {
     STEER_REACH_BYTES = 192, /* headers beyond it are not looked at */
     STEER_REACH_MASK = 0xff, /* what the verifier is told about an offset */
-    STEER_EXTENSIONS_MAX = 6,
-    STEER_TAGS_MAX = 2
+    STEER_EXTENSIONS_MAX = 6
 };
 
 // Offsets from the frame's first byte, all below STEER_REACH_BYTES.

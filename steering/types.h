@@ -176,7 +176,8 @@ struct vm_record {
     struct steer_backend backend[STEER_SLOTS];
     uint8_t mac[6]; /* the VM's own, put into ARP and ND answers */
     uint16_t vm;
-    uint8_t first_line_end[24];
+    uint32_t vlan; /* steer_vlan_within; its backends and its addresses are there and nowhere else */
+    uint8_t first_line_end[20];
 
     // Live sessions (closed ones that linger are not counted) and open handshakes, per slot. One
     // global atomic each instead of a counter per core: they change at create and close only, where an
@@ -200,14 +201,27 @@ struct steer_address { /* hosted or temporary address -> whose it is */
     uint16_t address_id; /* vm * 8 + index; of a temporary one: + the slot that has it */
 };
 #define STEER_TEMPORARY 0x8000u
+// An address means something in its VLAN only: two tenants may have the same one.
+struct steer_address_key_v4 {
+    uint32_t address_be;
+    uint32_t vlan; /* steer_vlan_within */
+};
 struct steer_address_key_v6 {
     uint32_t address_be[4];
+    uint32_t vlan;
 };
 struct steer_identity_key {
     uint32_t ifindex;
     uint8_t mac[6];
     uint16_t reserved; /* 0: it is hashed */
 };
+
+// The place that the tags of a frame name, the outermost first: 0 without tags. A tag of VLAN 0 is a priority and
+// names nothing (IEEE 802.1Q section 6.9). Fits 24 bits.
+STEER_INLINE uint32_t steer_vlan_within(uint32_t outer, uint32_t tag)
+{
+    return tag & 0xfff ? outer << 12 | (tag & 0xfff) : outer;
+}
 
 enum steer_table {
     STEER_SESSIONS4,
@@ -298,7 +312,7 @@ enum steer_memory {
     X(HOUSEKEEPING, "housekeeping")         /* DHCP, MLD, RS of the owner */                             \
     X(FRAGMENT_UNSUPPORTED, "fragment-unsupported")                                                      \
     X(EXTENSION_UNSUPPORTED, "extension-unsupported")                                                    \
-    X(VLAN_UNSUPPORTED, "vlan-unsupported")                                                              \
+    X(VLAN_UNSUPPORTED, "vlan-unsupported") /* more than two tags */                                     \
     X(ICMP_ERROR_DEFAULT, "icmp-error-default")                                                          \
     X(ICMP_ERROR_BOTH, "icmp-error-both")                                                                \
     X(TRUNCATED, "truncated")                                                                            \
@@ -315,7 +329,8 @@ enum steer_memory {
     X(FRAGMENT_EARLY, "fragment-early")         /* its first one has not been seen */                    \
     X(EXTENSION_CHAIN, "extension-chain")       /* more extension headers than anybody sends */          \
     X(FENCED_DHCP, "fenced-dhcp")               /* a clone about the lease of the original */            \
-    X(GROUP, "group")                           /* multicast or broadcast of an active VM */
+    X(GROUP, "group")                           /* multicast or broadcast of an active VM */             \
+    X(OTHER_VLAN, "other-vlan")                 /* tagged, and nobody managed is in that VLAN */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,

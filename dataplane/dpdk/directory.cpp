@@ -10,9 +10,10 @@ using Addresses = FixedMap<5, steer_address>::Entries;
 using Senders = FixedMap<3, steer_identity>::Entries;
 using Translations = FixedMap<2, steer_translation>::Entries;
 
-void add_address(Addresses& to, const HostedAddress& address, std::uint32_t vm, std::size_t id) {
+void add_address(Addresses& to, std::uint32_t vlan, const HostedAddress& address, std::uint32_t vm,
+                 std::size_t id) {
     const auto& w = address.words_be;
-    to.push_back({{address.family, w[0], w[1], w[2], w[3]},
+    to.push_back({{vlan << 8 | address.family, w[0], w[1], w[2], w[3]},
                   {static_cast<std::uint16_t>(vm), static_cast<std::uint16_t>(id)}});
 }
 
@@ -21,10 +22,10 @@ Addresses addresses_of(const Vms& vms) {
     for (const auto& [vm, setup] : vms) {
         const std::size_t first = std::size_t{vm} * STEER_ADDRESSES_PER_VM;
         for (std::size_t i = 0; i < setup.addresses.size(); ++i)
-            add_address(all, setup.addresses[i], vm, first + i);
+            add_address(all, setup.vlan, setup.addresses[i], vm, first + i);
         for (std::size_t slot = 0; slot < STEER_SLOTS; ++slot)
             for (const HostedAddress& address : setup.backends[slot].temporary)
-                add_address(all, address, vm | STEER_TEMPORARY, first + slot);
+                add_address(all, setup.vlan, address, vm | STEER_TEMPORARY, first + slot);
     }
     return all;
 }

@@ -64,9 +64,11 @@ public:
     // A backend's ifindex in `vms` is its port's number plus one, 0 an empty slot.
     explicit Directory(const Vms& vms);
 
-    const steer_address* address(std::uint32_t family, const std::uint32_t* be) const {
-        if (family == 4) return addresses_.find({4, be[0], 0, 0, 0});
-        return addresses_.find({6, be[0], be[1], be[2], be[3]});
+    const steer_address* address(std::uint32_t family, std::uint32_t vlan,
+                                 const std::uint32_t* be) const {
+        const std::uint32_t place = vlan << 8 | family;
+        if (family == 4) return addresses_.find({place, be[0], 0, 0, 0});
+        return addresses_.find({place, be[0], be[1], be[2], be[3]});
     }
     const steer_identity* sender(std::uint32_t ifindex, const std::uint8_t* mac) const {
         return senders_.find(sender_key(ifindex, mac));

@@ -2,6 +2,7 @@
 // before steering/steer.h.
 #pragma once
 
+#include "steering/parse.h"
 #include "steering/slot.h"
 
 #include "dataplane/dpdk/directory.hpp"
@@ -88,9 +89,10 @@ static inline std::uint32_t steer_tick(steer_plane* plane) {
 static inline vm_record* steer_vm(steer_plane* plane, std::uint32_t vm) {
     return vm < plane->tables->vms.size() ? &plane->tables->vms[vm] : nullptr;
 }
-static inline const struct steer_address* steer_hosted(steer_plane* plane, std::uint32_t family,
+static inline const struct steer_address* steer_hosted(steer_plane* plane,
+                                                       const struct steer_packet* p,
                                                        const std::uint32_t* be) {
-    return plane->directory->address(family, be);
+    return plane->directory->address(p->family, p->vlan, be);
 }
 static inline const struct steer_identity* steer_sender(steer_plane* plane,
                                                         const std::uint8_t* mac) {

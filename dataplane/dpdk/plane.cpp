@@ -75,6 +75,7 @@ EnvironmentOptions environment_of(const PlaneOptions& options) {
 void write_record(vm_record& to, std::uint16_t vm, const VmSetup& setup,
                   const steer_timeouts& timeouts) {
     to.vm = vm;
+    to.vlan = setup.vlan;
     std::memcpy(to.mac, setup.mac.data(), 6);
     to.timeouts = timeouts;
     for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {

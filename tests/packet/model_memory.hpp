@@ -2,6 +2,7 @@
 // whoever runs the steering text in user space (model plane, unit tests, bench).
 #pragma once
 
+#include "steering/parse.h"
 #include "steering/slot.h"
 
 #include <array>
@@ -16,7 +17,8 @@ struct steer_plane {
     struct steer_config config{};
     std::array<std::vector<struct steer_line>, STEER_TABLES> tables;
     std::vector<vm_record> vms;
-    std::map<std::array<std::uint32_t, 5>, struct steer_address> hosted;  // family, address
+    std::map<std::array<std::uint32_t, 5>, struct steer_address>
+        hosted;  // family | vlan << 8, address
     std::map<std::pair<std::uint32_t, std::array<std::uint8_t, 6>>, steer_identity> senders;
     std::map<std::pair<std::uint32_t, std::uint32_t>, steer_translation> translations;  // vm, slot
     std::map<std::array<std::uint8_t, sizeof(steer_key)>, std::uint32_t> direct;
@@ -40,9 +42,12 @@ static inline std::uint32_t steer_tick(steer_plane* plane) {
 static inline vm_record* steer_vm(steer_plane* plane, std::uint32_t vm) {
     return vm < plane->vms.size() ? &plane->vms[vm] : nullptr;
 }
-static inline const struct steer_address* steer_hosted(steer_plane* plane, std::uint32_t family,
+static inline const struct steer_address* steer_hosted(steer_plane* plane,
+                                                       const struct steer_packet* p,
                                                        const std::uint32_t* be) {
-    auto found = plane->hosted.find({family, be[0], be[1], be[2], be[3]});
+    const bool wide = p->family == 6;
+    auto found = plane->hosted.find({std::uint32_t{p->family} | p->vlan << 8, be[0],
+                                     wide ? be[1] : 0, wide ? be[2] : 0, wide ? be[3] : 0});
     return found == plane->hosted.end() ? nullptr : &found->second;
 }
 static inline const struct steer_identity* steer_sender(steer_plane* plane,

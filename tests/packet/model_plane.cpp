@@ -42,11 +42,12 @@ void ModelPlane::manage(const ManagedVm& vm) {
     forget(vm.vm);
     vm_record& record = memory_->vms.at(vm.vm);
     std::memcpy(record.mac, vm.mac.data(), 6);
+    record.vlan = vm.vlan;
     const auto host = [&](const Address& a, std::uint32_t owner, std::uint32_t index) {
         const std::array<std::uint32_t, 4> w = a.words_be();
         const auto id = static_cast<std::uint16_t>(vm.vm * STEER_ADDRESSES_PER_VM + index);
-        memory_->hosted[{static_cast<std::uint32_t>(a.family), w[0], w[1], w[2], w[3]}] = {
-            static_cast<std::uint16_t>(owner), id};
+        memory_->hosted[{static_cast<std::uint32_t>(a.family) | vm.vlan << 8, w[0], w[1], w[2],
+                         w[3]}] = {static_cast<std::uint16_t>(owner), id};
         return id;
     };
     struct steer_translation hosted{};
@@ -137,17 +138,19 @@ Outcome ModelPlane::send(Port from, const Bytes& frame) {
     if (out.action == STEER_REFUSE) {
         struct steer_rst rst;
         steer_rst_to_sender(&rst, &p, p.family == 6);
-        out.frame.resize(p.family == 6 ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES);
-        steer_write_rst(out.frame.data(), &rst);
+        out.frame.resize(p.tag_bytes +
+                         (p.family == 6 ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES));
+        steer_write_rst_tagged(out.frame.data(), p.tag_bytes, &rst);
         out.to = {from};
     }
     if (out.action != STEER_ANSWER) return out;
     out.to = {from};
     bool nd = v.why == STEER_WHY_ND_ANSWERED;
-    if (nd) out.frame.resize(STEER_NA_FRAME_BYTES);
+    if (nd) out.frame.resize(p.tag_bytes + STEER_NA_FRAME_BYTES);
     std::uint8_t* bytes = out.frame.data();
-    bool answered = nd ? steer_answer_nd(bytes, bytes + out.frame.size(), outcome.vm->mac)
-                       : steer_answer_arp(bytes, bytes + out.frame.size(), outcome.vm->mac);
+    bool answered =
+        nd ? steer_answer_nd_tagged(bytes, bytes + out.frame.size(), p.tag_bytes, outcome.vm->mac)
+           : steer_answer_arp_tagged(bytes, bytes + out.frame.size(), p.tag_bytes, outcome.vm->mac);
     if (!answered) out.action = STEER_DROP;
     return out;
 }

@@ -28,6 +28,7 @@ struct ManagedVm {
     std::vector<std::string> addresses{"10.1.0.1", "2001:db8:1::1"};
     Port ports[2] = {kSourcePort, kDestinationPort};
     Mac mac = kVmMac;
+    std::uint32_t vlan = 0;  // steer_vlan_within
     // Mode nat: the backend's own MAC, and its temporary addresses instead of the hosted ones.
     struct Nat {
         Mac mac{};

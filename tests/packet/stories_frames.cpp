@@ -59,16 +59,6 @@ TYPED_TEST(EveryPlane, PathMtuErrorsReachWhoeverMayNeedThem) {
     }
 }
 
-TYPED_TEST(EveryPlane, TaggedFramesAreNamed) {
-    Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
-    EXPECT_TRUE(passed(this->from_client(vlan_tagged(client.syn(), 5)), "vlan-unsupported"));
-    EXPECT_TRUE(
-        passed(this->from_source(vlan_tagged(client.reply().syn(), 5)), "vlan-unsupported"));
-    this->plane.steer(flipped(kSource, kDestination));
-    EXPECT_TRUE(
-        dropped(this->from_destination(vlan_tagged(client.reply().syn(), 5)), "vlan-unsupported"));
-}
-
 // Whatever bytes come from a fenced backend, none leaves; whatever bytes come at all, the counters stay exact.
 TYPED_TEST(EveryPlane, MutatedFramesOfAFencedBackendNeverLeave) {
     std::mt19937 random(7);

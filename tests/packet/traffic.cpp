@@ -176,7 +176,8 @@ Sent Traffic::connectionless() {
             return {kUplink, v6 ? icmpv6_error("2001:db8::1", "2001:db8:1::1")
                                 : icmp_error("10.0.0.1", "10.1.0.1")};
         case 2:
-            return {from, vlan_tagged(side.datagram(), 5)};
+            return {from, vlan_tagged(below(3) ? side.datagram() : vlan_tagged(side.datagram(), 5),
+                                      static_cast<std::uint16_t>(below(3) * 5))};
         case 3:
             return v6 ? Sent{from, side.datagram()}
                       : Sent{from, fragment_of(side.datagram(), below(2) ? 0x2000 : 0x10)};

@@ -2,6 +2,7 @@
 // them, this core has not seen them yet.
 #include "dataplane/dpdk/worker.hpp"
 
+#include <rte_ether.h>
 #include <rte_mbuf.h>
 #include <rte_prefetch.h>
 
@@ -13,6 +14,8 @@ constexpr std::uint16_t kAhead = 4;
 // Headers in several segments are brought together; where that fails the first one has to be enough.
 void parse_one(rte_mbuf* frame, struct steer_packet& packet) {
     if (frame->nb_segs > 1) (void)rte_pktmbuf_linearize(frame);
+    // A device that has taken the outer tag out: it goes back, for it says where the addresses belong.
+    if (frame->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) (void)rte_vlan_insert(&frame);
     const auto* data = rte_pktmbuf_mtod(frame, const std::uint8_t*);
     steer_parse(&packet, data, data + rte_pktmbuf_data_len(frame), rte_pktmbuf_pkt_len(frame));
 }

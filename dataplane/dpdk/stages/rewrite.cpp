@@ -91,11 +91,14 @@ bool resize(rte_mbuf* frame, std::uint16_t bytes) {
 
 void answer(const Case& c) {
     const bool nd = c.outcome.verdict.why == STEER_WHY_ND_ANSWERED;
-    if (nd && !resize(c.frame, STEER_NA_FRAME_BYTES)) return drop(c, STEER_WHY_PLANE);
+    const std::uint16_t tags = c.packet.tag_bytes;
+    if (nd && !resize(c.frame, static_cast<std::uint16_t>(tags + STEER_NA_FRAME_BYTES)))
+        return drop(c, STEER_WHY_PLANE);
     auto* data = rte_pktmbuf_mtod(c.frame, std::uint8_t*);
     const std::uint8_t* end = data + rte_pktmbuf_data_len(c.frame);
     const std::uint8_t* mac = c.outcome.vm->mac;
-    const bool written = nd ? steer_answer_nd(data, end, mac) : steer_answer_arp(data, end, mac);
+    const bool written = nd ? steer_answer_nd_tagged(data, end, tags, mac)
+                            : steer_answer_arp_tagged(data, end, tags, mac);
     if (!written) return drop(c, STEER_WHY_PLANE);
     depart(c.worker, c.port, c.frame);
 }
@@ -111,10 +114,11 @@ void refuse(const Case& c) {
     steer_rst rst;
     const bool wide = c.packet.family == 6;
     count_fenced(c);
-    if (!resize(c.frame, wide ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES))
-        return drop(c, STEER_WHY_PLANE);
+    const std::uint16_t tags = c.packet.tag_bytes;
+    const int bytes = tags + (wide ? STEER_RST6_FRAME_BYTES : STEER_RST4_FRAME_BYTES);
+    if (!resize(c.frame, static_cast<std::uint16_t>(bytes))) return drop(c, STEER_WHY_PLANE);
     steer_rst_to_sender(&rst, &c.packet, wide);
-    steer_write_rst(rte_pktmbuf_mtod(c.frame, std::uint8_t*), &rst);
+    steer_write_rst_tagged(rte_pktmbuf_mtod(c.frame, std::uint8_t*), tags, &rst);
     depart(c.worker, c.port, c.frame);
 }
 

@@ -13,9 +13,9 @@ namespace {
 // The hosted side is the destination of a client's packet and the source of a VM's.
 void fetch_lines(steer_plane& plane, struct steer_packet packet) {
     if (!steer_kind_has_session(packet.kind)) return;
-    const steer_address* address = steer_hosted(&plane, packet.family, packet.destination);
+    const steer_address* address = steer_hosted(&plane, &packet, packet.destination);
     packet.from_backend = address ? 0 : 1;
-    if (!address) address = steer_hosted(&plane, packet.family, packet.source);
+    if (!address) address = steer_hosted(&plane, &packet, packet.source);
     if (!address) return;
     steer_key key;
     steer_key_of(&key, &packet, address->address_id);
@@ -34,7 +34,7 @@ bool was_reset(steer_plane& plane, const struct steer_packet& packet) {
     if (!resets || resets->is_unused()) return false;
     if (packet.protocol != WIRE_PROTOCOL_TCP || packet.kind > STEER_SEGMENT || packet.family == 0)
         return false;
-    const steer_address* address = steer_hosted(&plane, packet.family, packet.destination);
+    const steer_address* address = steer_hosted(&plane, &packet, packet.destination);
     if (!address || steer_sender(&plane, packet.source_mac)) return false;
     struct steer_packet towards = packet;
     towards.from_backend = 0;

@@ -32,6 +32,7 @@ dataplane::HostedAddress hosted_address(const std::string& text) {
 dataplane::VmSetup setup_of(const ManagedVm& vm) {
     dataplane::VmSetup setup;
     setup.mac = vm.mac;
+    setup.vlan = vm.vlan;
     for (const std::string& text : vm.addresses) setup.addresses.push_back(hosted_address(text));
     for (std::size_t slot = 0; slot < STEER_SLOTS; ++slot) {
         setup.backends[slot] = {vm.ports[slot] + 1u, vm.mac_of(slot), {}};
@@ -111,6 +112,7 @@ void DpdkPlane::manage(const ManagedVm& vm) {
     stages_->directory = dpdk::Directory(stages_->vms);
     vm_record& to = record(vm.vm);
     std::memcpy(to.mac, vm.mac.data(), 6);
+    to.vlan = vm.vlan;
     for (std::size_t slot = 0; slot < STEER_SLOTS; ++slot) {
         to.backend[slot].ifindex = vm.ports[slot] + 1u;
         to.backend[slot].flags = dataplane::flags_of(stages_->vms[vm.vm], slot);

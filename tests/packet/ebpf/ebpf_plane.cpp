@@ -205,6 +205,7 @@ EbpfPlane::~EbpfPlane() = default;
 void EbpfPlane::manage(const ManagedVm& vm) {
     dataplane::VmSetup setup;
     setup.mac = vm.mac;
+    setup.vlan = vm.vlan;
     for (std::size_t slot = 0; slot < STEER_SLOTS; ++slot)
         setup.backends[slot] = {Ports::instance().ifindex(vm.ports[slot]), vm.mac_of(slot)};
     const auto hosted = [](const std::string& text) {
