@@ -78,11 +78,12 @@ void Flows::apply() {
     steer_store32(&watch.every, sampling.every);
     for (std::size_t i = 0; i < always.size(); ++i)
         __atomic_store_n(&watch.always[i], always[i], __ATOMIC_RELAXED);
-    const bool on = is_set(sampling) || captures_.is_active();
+    const std::uint32_t on = (is_set(sampling) ? STEER_WATCH_SAMPLES : 0) |
+                             (captures_.is_active() ? STEER_WATCH_CAPTURES : 0);
     const bool was_on = steer_load32(&watch.on) != 0;
-    if (on && !was_on)
+    if (on != 0 && !was_on)
         steer_store32(reinterpret_cast<std::uint32_t*>(&watch.budget), sampling.per_second / 10);
-    steer_publish32(&watch.on, on ? 1 : 0);
+    steer_publish32(&watch.on, on);
 }
 
 Result<protocol::FlowSamplingStatus> Flows::sample(const protocol::FlowSampling& wanted) {

@@ -9,6 +9,8 @@
 #define STEER_FLOW_NO_VM 0xffffu
 #define STEER_FLOW_SAMPLED 0x80u /* in `wanted`; the other bits are captures */
 #define STEER_CAPTURES 4u
+#define STEER_WATCH_SAMPLES 1u
+#define STEER_WATCH_CAPTURES 2u
 #define STEER_SNAP_SMALL 256u
 #define STEER_SNAP_MAX 2048u /* more than a frame of 1500 bytes with its tags */
 
@@ -42,7 +44,7 @@ struct steer_capture {
 
 // All zero: nobody watches, and a packet pays one load and one branch for it.
 struct steer_watch {
-    uint32_t on;
+    uint32_t on;        /* STEER_WATCH_ */
     uint32_t every;     /* one packet in so many, by chance (as RFC 3176 samples); 0: none */
     uint64_t always[4]; /* a bit per reason */
     uint8_t first_line_end[24];
@@ -149,6 +151,8 @@ STEER_INLINE uint32_t steer_wanted(struct steer_watch *w, const struct steer_pac
         else
             steer_add32(&w->lost, 1);
     }
+    if (!(w->on & STEER_WATCH_CAPTURES))
+        return wanted;
     // Unrolled it would need more stack than a BPF program has.
 #pragma clang loop unroll(disable)
     for (uint32_t i = 0; i < STEER_CAPTURES; ++i)

@@ -20,7 +20,7 @@ protected:
     void sample(std::uint32_t every, std::int32_t budget = 1'000'000) {
         watch().every = every;
         watch().budget = budget;
-        watch().on = 1;
+        watch().on = STEER_WATCH_SAMPLES;
     }
     std::vector<Seen> seen() {
         std::vector<Seen> all;
@@ -151,6 +151,7 @@ TEST_F(Watched, RingThatNobodyReadsLosesAndCounts) {
     watch().capture[2].vm = STEER_FLOW_NO_VM;
     watch().capture[2].left = 1'000'000;
     watch().capture[2].snap = STEER_SNAP_MAX;
+    watch().on |= STEER_WATCH_CAPTURES;
     const Bytes frame = client.data("x");
     constexpr unsigned kFrames = 2500;
     for (unsigned i = 0; i < kFrames; ++i) from_client(frame);
@@ -179,7 +180,7 @@ TEST_F(Watched, CaptureTakesOneSessionInBothDirectionsAndNothingElse) {
     for (const Tcp& client : both_families()) {
         plane.steer(steady(kSource));
         narrow(watch().capture[1], client.to, client.from, 100);
-        watch().on = 1;
+        watch().on = STEER_WATCH_CAPTURES;
         Tcp other = client;
         other.from.port = 4001;
         const std::vector<std::pair<Port, Bytes>> story = {
@@ -211,7 +212,7 @@ TEST_F(Watched, CaptureEndsWithItsCount) {
     const Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
     narrow(watch().capture[0], client.from, client.to, STEER_SNAP_MAX);
     watch().capture[0].left = 2;
-    watch().on = 1;
+    watch().on = STEER_WATCH_CAPTURES;
     for (int i = 0; i < 5; ++i) from_client(client.syn());
     const std::vector<Seen> all = seen();
     ASSERT_EQ(all.size(), 2u);
