@@ -28,6 +28,7 @@
 //
 // Problems: stale-epoch 409, unknown-vm 404, unknown-job 404, no-memory 409, not-owner 409,
 // wrong-state 409 (names the state and what would be legal), qemu-failed 502, peer-unreachable 502,
+// peer-refused 502 (nobody listens there), peer-silent 502 (it listens and does not answer),
 // peer-untrusted 403 (a certificate was refused: which and why).
 #pragma once
 
@@ -156,7 +157,10 @@ struct CopyStatus {
     std::uint64_t bytes_compared = 0;  // at the fork instant
     std::uint64_t bytes_diff = 0;      // sent after the fork instant
     std::uint64_t bytes_on_wire = 0;
-    std::uint64_t rounds = 0;  // compares sent while the guest ran
+    std::uint64_t resumes = 0;       // how often the connection was cut and taken up again
+    std::uint64_t bytes_resent = 0;  // of bytes_on_wire, for that
+    bool reconnecting = false;       // it is cut right now
+    std::uint64_t rounds = 0;        // compares sent while the guest ran
     // Of the source: at the fork instant; of method whole, how long it has stood still until now.
     double pause_ms = 0;
     double expected_pause_ms = 0;  // method whole: as reckoned before the guest was stopped
@@ -166,8 +170,8 @@ struct CopyStatus {
 };
 BOOST_DESCRIBE_STRUCT(CopyStatus, (),
                       (job, state, stage, bytes_total, bytes_copied, bytes_compared, bytes_diff,
-                       bytes_on_wire, rounds, pause_ms, expected_pause_ms, duration_ms, root, error,
-                       problem))
+                       bytes_on_wire, resumes, bytes_resent, reconnecting, rounds, pause_ms,
+                       expected_pause_ms, duration_ms, root, error, problem))
 
 struct ActivationRequest {
     Command command;
@@ -223,17 +227,18 @@ BOOST_DESCRIBE_STRUCT(Conflict, (), (region, offset, slot, base, source, destina
 struct MergeStatus {
     std::string job;
     OperationState state = OperationState::running;
-    std::uint64_t bytes_compared = 0;  // region bytes, source now against the copy
-    std::uint64_t bytes_changed = 0;   // really changed on the source, in 64-byte lines
-    std::uint64_t bytes_patched = 0;   // written on the destination
-    double pause_ms = 0;               // of the destination
+    std::uint64_t bytes_compared = 0;             // region bytes, source now against the copy
+    std::uint64_t bytes_changed = 0;              // really changed on the source, in 64-byte lines
+    std::uint64_t bytes_patched = 0;              // written on the destination
+    std::uint64_t resumes = 0, bytes_resent = 0;  // as in CopyStatus
+    double pause_ms = 0;                          // of the destination
     // state failed with any left under `fail`; nothing patched then
     std::vector<Conflict> conflicts;
     std::string error;
 };
 BOOST_DESCRIBE_STRUCT(MergeStatus, (),
-                      (job, state, bytes_compared, bytes_changed, bytes_patched, pause_ms,
-                       conflicts, error))
+                      (job, state, bytes_compared, bytes_changed, bytes_patched, resumes,
+                       bytes_resent, pause_ms, conflicts, error))
 
 enum class SourceAfter { delete_, stop, keep };  // written "delete"
 BOOST_DESCRIBE_ENUM(SourceAfter, delete_, stop, keep)

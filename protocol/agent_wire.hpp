@@ -25,9 +25,16 @@
 //   MERGED(MergeOutcome as JSON)        ->
 // Either side may say ABORT(text) at any time and close.
 //
+// What follows WELCOME is a session, and a session outlives its connections. Each side keeps what it
+// has sent until ACK(number of frames received, in FrameHead::sequence) says that it came; at most
+// kWindowBytes of it, so ACKs are also the sender's credit. After a cut the source connects and greets
+// again with Hello::resume; HELLO and WELCOME say how many frames of the session each side has, and
+// each sends the other again what is missing, once. A destination that does not know the session (its
+// agent was restarted) refuses, and the copy begins anew.
+//
 // Each frame is a FrameHead and payload_bytes of payload. The checksum is XXH3-64 of the head's
-// first 16 bytes followed by the payload. Sequence numbers count from 0 in each direction; a gap is
-// an error. The proof is HMAC-SHA256 with the shared peer token as key over proof_text(): who does
+// first 16 bytes followed by the payload. Sequence numbers count from 0 in each direction, of the
+// greeting per connection and then of the session; a gap is an error. ACKs are not counted. The proof is HMAC-SHA256 with the shared peer token as key over proof_text(): who does
 // not know the token learns nothing and is refused, and a recorded HELLO cannot be used with
 // another nonce.
 #pragma once
@@ -45,9 +52,13 @@
 namespace godwit::protocol::wire {
 
 constexpr std::uint32_t kFrameMagic = 0x54415747;  // "GWAT"
-constexpr std::uint16_t kFrameVersion = 1;
+constexpr std::uint16_t kFrameVersion = 2;
 constexpr std::uint32_t kChunkBytes = 1 << 20;  // of memory in one frame
 constexpr std::uint32_t kPayloadMax = kChunkBytes + 64 * 1024;
+// Sent and not yet acknowledged, per direction; enough for 10 Gbit/s at 10 ms.
+constexpr std::size_t kWindowBytes = 16 << 20;
+constexpr std::size_t kAckEveryBytes = 2
+                                       << 20;  // of bulk; every other frame is acknowledged at once
 constexpr std::uint32_t kHelloMax =
     64 * 1024;  // before the proof is checked nothing larger is read
 constexpr std::uint64_t kDevstateMax = 256ull << 20;
@@ -75,18 +86,19 @@ enum class FrameType : std::uint16_t {
     abort = 16,
     standby = 17,
     standing_by = 18,
+    ack = 19,
 };
 BOOST_DESCRIBE_ENUM(FrameType, challenge, hello, welcome, zero, base, base_end, base_held, diff,
                     diff_end, patched, devstate, loaded, merge, merge_end, merged, abort, standby,
-                    standing_by)
-constexpr std::uint16_t kFrameTypeLast = 18;
+                    standing_by, ack)
+constexpr std::uint16_t kFrameTypeLast = 19;
 
 struct FrameHead {
     std::uint32_t magic;
     std::uint16_t version;
     std::uint16_t type;
     std::uint32_t payload_bytes;
-    std::uint32_t sequence;
+    std::uint32_t sequence;  // of ACK: how many frames of the session came
     std::uint64_t checksum;
 };
 static_assert(sizeof(FrameHead) == 24);
@@ -148,20 +160,24 @@ struct Hello {
     std::string vm, machine, cpu, qemu_version, accelerator;
     std::uint32_t vcpus = 0;
     std::vector<Block> blocks;
-    std::string nonce;  // the source's own, 64 hex digits
-    std::string proof;  // 64 hex digits
-    static constexpr std::string_view kRequired[] = {"purpose", "command", "vm",
-                                                     "blocks",  "nonce",   "proof"};
+    std::string session;         // the source's choice, 64 random hex digits
+    bool resume = false;         // the session exists already, its connection was cut
+    std::uint32_t received = 0;  // frames of the session that the source has from the destination
+    std::string nonce;           // the source's own, 64 hex digits
+    std::string proof;           // 64 hex digits
+    static constexpr std::string_view kRequired[] = {"purpose", "command", "vm",   "blocks",
+                                                     "session", "nonce",   "proof"};
 };
 BOOST_DESCRIBE_STRUCT(Hello, (),
                       (purpose, command, vm, machine, cpu, qemu_version, accelerator, vcpus, blocks,
-                       nonce, proof))
+                       session, resume, received, nonce, proof))
 
 struct Welcome {
-    std::string host, proof;  // the destination proves itself as well
+    std::string host, proof;     // the destination proves itself as well
+    std::uint32_t received = 0;  // frames of the session that the destination has
     static constexpr std::string_view kRequired[] = {"host", "proof"};
 };
-BOOST_DESCRIBE_STRUCT(Welcome, (), (host, proof))
+BOOST_DESCRIBE_STRUCT(Welcome, (), (host, proof, received))
 
 struct MergeEnd {
     OnConflict on_conflict = OnConflict::fail;
@@ -182,13 +198,14 @@ struct MergeOutcome {
 BOOST_DESCRIBE_STRUCT(MergeOutcome, (),
                       (job, applied, bytes_patched, conflict_count, pause_ms, conflicts))
 
-// What both proofs are made over; `side` is "source" or "destination".
-inline std::string proof_text(std::string_view side, std::string_view challenge,
-                              const Hello& hello) {
-    std::string text = "godwit-agent/1 ";
+// What both proofs are made over; `side` is "source" or "destination", `received` what that side has.
+inline std::string proof_text(std::string_view side, std::string_view challenge, const Hello& hello,
+                              std::uint32_t received) {
+    std::string text = "godwit-agent/2 ";
     text.append(side).append(" ").append(challenge).append(" ").append(hello.nonce).append(" ");
     text.append(hello.command.job).append(" ").append(hello.vm).append(" ");
-    text.append(std::to_string(hello.command.token));
+    text.append(std::to_string(hello.command.token)).append(" ").append(hello.session);
+    text.append(hello.resume ? " again " : " new ").append(std::to_string(received));
     return text;
 }
 

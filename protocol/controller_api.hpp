@@ -160,15 +160,17 @@ struct MigrationResult {
     // Of the source at the fork; with method whole, from its stop until the destination ran.
     double source_pause_ms = 0;
     double destination_pause_ms = 0;
-    std::uint64_t rounds = 0;  // method whole: compares sent while the guest ran
-    std::string root;          // of the memory both sides had when it was proven equal
+    std::uint64_t resumes = 0;       // cuts of the connection between the agents, taken up again
+    std::uint64_t bytes_resent = 0;  // of bytes_on_wire, for that
+    std::uint64_t rounds = 0;        // method whole: compares sent while the guest ran
+    std::string root;                // of the memory both sides had when it was proven equal
     std::map<std::string, double> phase_ms;
 };
 BOOST_DESCRIBE_STRUCT(MigrationResult, (),
                       (sessions_at_start, sessions_kept, sessions_reset, sessions_moved,
                        longest_gap_ms, flip_us, bytes_copied, bytes_compared, bytes_patched,
-                       bytes_on_wire, conflicts, source_pause_ms, destination_pause_ms, rounds,
-                       root, phase_ms))
+                       bytes_on_wire, conflicts, source_pause_ms, destination_pause_ms, resumes,
+                       bytes_resent, rounds, root, phase_ms))
 
 struct Job {
     std::string id, kind = "migration", target;  // target: the VM

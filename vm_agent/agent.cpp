@@ -171,6 +171,7 @@ Task<void> Agent::remove(std::string vm, std::string job) {
         Result<void> aborted = co_await abort_copy(vm, "");
         if (!aborted) co_return std::unexpected(std::move(aborted).error());
     }
+    sessions_.end_of(vm);
     Lock::Guard guard = co_await (*machine)->lock().acquire();
     // What a job made has no guest anybody would ask first.
     Result<void> gone;

@@ -4,6 +4,7 @@
 
 #include "vm_agent/fencing.hpp"
 #include "vm_agent/guest/client.hpp"
+#include "vm_agent/memory/session.hpp"
 #include "vm_agent/operations/merge.hpp"
 
 #include <map>
@@ -22,6 +23,7 @@ public:
     Fencing& fencing() { return fencing_; }
     HostContext& host() { return host_; }
     const memory::Credentials& credentials() const { return credentials_; }
+    memory::Sessions& sessions() { return sessions_; }
 
     Task<protocol::HostStatus> host_status();
     boost::asio::awaitable<std::vector<protocol::AgentVm>> views();
@@ -79,6 +81,7 @@ private:
     HostContext& host_;
     Fencing fencing_;
     memory::Credentials credentials_;
+    memory::Sessions sessions_;  // in which other agents bring memory
     std::map<std::string, std::shared_ptr<Machine>> machines_;
     std::map<std::string, protocol::Reservation> reservations_;  // by job
     std::map<std::string, std::shared_ptr<CopyJob>> copies_;     // by VM, while they run

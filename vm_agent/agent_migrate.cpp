@@ -86,6 +86,7 @@ Task<AgentVm> Agent::prepare_incoming(protocol::IncomingRequest request) {
         machine = std::make_shared<Machine>(host_, std::move(record));
         machines_[vm] = machine;
     }
+    sessions_.end_cut(vm);
     Lock::Guard guard = co_await machine->lock().acquire();
     machine->record().source_host = request.source_host;
     Result<void> started;

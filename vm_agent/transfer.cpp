@@ -24,6 +24,8 @@ namespace {
 constexpr std::size_t kConversationsMax = 16;
 constexpr std::chrono::seconds kFrameDeadline{30};
 constexpr std::chrono::seconds kGreetingDeadline{5};
+// A cut connection is waited for a little longer than the source tries (memory/frame.hpp).
+constexpr std::chrono::seconds kPatience{25}, kLinger{10}, kSeatDeadline{3};
 // Shorter than the caller's patience: who speaks no TLS waits for us, and shall hear why we hang up.
 constexpr std::chrono::seconds kTlsDeadline{3};
 // A held copy waits for the controller's decision to stop the source, which gives up before that.
@@ -97,6 +99,7 @@ void TransferServer::stop() {
     acceptor_.close(ignored);
     for (const std::weak_ptr<FrameChannel>& one : channels_)
         if (std::shared_ptr<FrameChannel> channel = one.lock()) channel->cancel();
+    agent_.sessions().end_all();
 }
 
 asio::awaitable<void> TransferServer::accept_loop() {
@@ -120,14 +123,39 @@ asio::awaitable<void> TransferServer::accept_loop() {
 
 asio::awaitable<void> TransferServer::serve(std::shared_ptr<FrameChannel> channel) {
     Result<void> done = co_await converse(channel);
-    if (done) co_return;
-    log::warning("transfer", done.error().text());
-    std::function<Result<void>()> goodbye = [channel, why = done.error()]() -> Result<void> {
-        channel->abort(why);
-        return {};
+    if (!done) log::warning("transfer", done.error().text());
+    std::function<Result<void>()> goodbye = [channel, done]() -> Result<void> {
+        if (!done) channel->abort(done.error());
+        if (!done) return {};
+        // The last word may have been lost with the connection.
+        channel->set_patience(kLinger);
+        return channel->flush();
     };
+    if (!done) agent_.sessions().remove(channel, done.error().text());
     Result<void> said = co_await run_on<void>(agent_.host().pool, std::move(goodbye));
     if (!said) log::warning("transfer", said.error().text());
+    agent_.sessions().remove(channel, "");
+}
+
+Task<void> TransferServer::take_up(std::shared_ptr<FrameChannel> channel, memory::Caller caller) {
+    const Hello& hello = caller.hello;
+    Result<memory::Session> session = agent_.sessions().find(hello.session);
+    if (session && (session->vm != hello.vm || session->job != hello.command.job))
+        session = fail(Fault::Conflict, "take a session up again", "it is of another VM or job",
+                       "session-gone");
+    if (!session) co_return std::unexpected(std::move(session).error());
+    // Where only the source has noticed the cut, the thread here is woken and comes to its seat.
+    session->channel->disconnect();
+    const std::string host = agent_.host().config.id, secret = agent_.credentials().secret;
+    std::function<Result<void>()> meet = [=, seat = session->seat]() -> Result<void> {
+        Result<void> met = memory::take_up_at(*seat, *channel, caller, host, secret,
+                                              std::chrono::steady_clock::now() + kSeatDeadline);
+        if (!met) channel->disconnect();  // without a word: it comes again
+        return {};
+    };
+    Result<void> done = co_await run_on<void>(agent_.host().pool, std::move(meet));
+    if (done) log::info("transfer", hello.vm + ": a cut connection was taken up again");
+    co_return done;
 }
 
 Task<void> TransferServer::converse(std::shared_ptr<FrameChannel> channel) {
@@ -156,15 +184,23 @@ Task<void> TransferServer::converse(std::shared_ptr<FrameChannel> channel) {
     if (!expected) co_return std::unexpected(std::move(expected).error().within(doing));
     Result<void> alike = check_alike(hello, **machine);
     if (!alike) co_return std::unexpected(std::move(alike).error().within(doing));
-    if ((*machine)->lock().is_held())
+    if (hello.resume) {
+        Result<void> taken_up = co_await take_up(channel, *caller);
+        co_return taken_up;
+    }
+    // A source that begins anew does not come back to what it began before.
+    if ((*machine)->lock().is_held() && !agent_.sessions().end_cut(hello.vm))
         co_return fail(Fault::Conflict, doing, "something else is being done to this VM",
                        "wrong-state");
     Lock::Guard guard = co_await (*machine)->lock().acquire();
     channel->set_deadline(kFrameDeadline);
     const std::string host = agent_.host().config.id;
     const memory::Caller greeted = *caller;
-    std::function<Result<void>()> answer = [=]() {
-        return memory::welcome(*channel, greeted, host, secret);
+    auto seat = std::make_shared<memory::Seat>();
+    agent_.sessions().add(hello.session, {hello.vm, hello.command.job, channel, seat});
+    std::function<Result<void>()> answer = [=]() -> Result<void> {
+        channel->set_patience(kPatience);
+        return memory::begin_at(seat, *channel, greeted, host, secret);
     };
     Result<void> done = co_await run_on<void>(agent_.host().pool, std::move(answer));
     if (done && hello.purpose == Purpose::copy)

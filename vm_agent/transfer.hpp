@@ -18,6 +18,8 @@ public:
 private:
     boost::asio::awaitable<void> accept_loop();
     boost::asio::awaitable<void> serve(std::shared_ptr<memory::FrameChannel> channel);
+    // Of a session that is here already, with another connection.
+    Task<void> take_up(std::shared_ptr<memory::FrameChannel> channel, memory::Caller caller);
     Task<void> converse(std::shared_ptr<memory::FrameChannel> channel);
     Task<void> take_copy(std::shared_ptr<memory::FrameChannel> channel,
                          std::shared_ptr<Machine> machine);

@@ -13,6 +13,8 @@ void take_up(JobRun& run, const protocol::CopyStatus& status) {
     run.job.progress.bytes = {status.bytes_total, status.bytes_copied};
     run.job.result.bytes_copied = status.bytes_copied;
     run.job.result.bytes_on_wire = status.bytes_on_wire;
+    run.job.result.resumes = status.resumes;
+    run.job.result.bytes_resent = status.bytes_resent;
     run.job.result.source_pause_ms = status.pause_ms;
     run.job.result.rounds = status.rounds;
     run.job.result.root = status.root;
@@ -37,7 +39,9 @@ Task<protocol::CopyStatus> follow(JobRun& run, protocol::CopyStatus status) {
                                     ? 0.0
                                     : static_cast<double>(status.bytes_copied) /
                                           static_cast<double>(status.bytes_total);
-        Result<void> shown = run.show(0.95 * fraction, "copying: " + status.stage);
+        const char* cut =
+            status.reconnecting ? ", the connection was cut and is taken up again" : "";
+        Result<void> shown = run.show(0.95 * fraction, "copying: " + status.stage + cut);
         if (!shown) co_return std::unexpected(std::move(shown).error());
         if (run.is_late())
             co_return fail(Fault::Rejected, "copy the memory", "it was not done at its deadline",

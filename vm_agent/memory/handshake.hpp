@@ -20,6 +20,9 @@ std::string hmac_sha256_hex(std::string_view key, std::string_view text);
 // the destination's own proof. Denied when it has none.
 Result<protocol::wire::Welcome> say_hello(FrameChannel& channel, protocol::wire::Hello hello,
                                           const std::string& secret);
+// The same with a session of its own, which then survives the channel's connections.
+Result<void> begin_session(FrameChannel& channel, const Peer& peer, const Credentials& credentials,
+                           protocol::wire::Hello hello);
 // The destination's side, up to and without WELCOME: the caller looks at the hello and then answers
 // with welcome() or FrameChannel::abort(). Denied without a right proof; nothing about the
 // VM is looked at before that.
@@ -28,7 +31,8 @@ struct Caller {
     std::string challenge;
 };
 Result<Caller> hear_hello(FrameChannel& channel, const std::string& secret);
+// `received`: frames of the session that are here.
 Result<void> welcome(FrameChannel& channel, const Caller& caller, const std::string& host,
-                     const std::string& secret);
+                     const std::string& secret, std::uint32_t received = 0);
 
 }  // namespace godwit::memory

@@ -21,6 +21,8 @@ namespace {
 
 // A link that swallows everything is noticed by then; Linux retries for 15 minutes otherwise.
 constexpr unsigned kSilenceMs = 10'000;
+constexpr int kKeepaliveIdleS = 4, kKeepaliveEveryS = 2, kKeepaliveCount = 3;
+constexpr const char* kRefused = "peer-refused";
 constexpr std::byte kTlsHandshakeRecord{22};  // RFC 8446 §5.1
 
 int ms_until(Deadline deadline) {
@@ -34,10 +36,6 @@ std::unexpected<Error> lost(std::string doing, std::string cause) {
 
 std::unexpected<Error> untrusted(std::string cause) {
     return fail(Fault::Denied, "greet the other agent", std::move(cause), "peer-untrusted");
-}
-
-std::unexpected<Error> cancelled() {
-    return fail(Fault::Conflict, "talk to the other agent", "cancelled", "cancelled");
 }
 
 // A connected, non-blocking socket, or why not.
@@ -54,7 +52,11 @@ Result<Descriptor> connect_to(const addrinfo& where, Deadline deadline) {
     socklen_t length = sizeof(error);
     getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     errno = error;
-    if (ready < 0 || error != 0) return fail_errno(Fault::Lost, "connect");
+    if (ready < 0 || error != 0) {
+        auto failed = fail_errno(Fault::Lost, "connect");
+        if (error == ECONNREFUSED) failed.error().slug = kRefused;
+        return failed;
+    }
     return socket;
 }
 
@@ -79,6 +81,11 @@ Transport::Transport(Descriptor socket) : socket_(std::move(socket)) {
     const int on = 1;
     setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     setsockopt(socket_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &kSilenceMs, sizeof(kSilenceMs));
+    // And while only the other side would speak.
+    setsockopt(socket_.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    setsockopt(socket_.get(), IPPROTO_TCP, TCP_KEEPIDLE, &kKeepaliveIdleS, sizeof(int));
+    setsockopt(socket_.get(), IPPROTO_TCP, TCP_KEEPINTVL, &kKeepaliveEveryS, sizeof(int));
+    setsockopt(socket_.get(), IPPROTO_TCP, TCP_KEEPCNT, &kKeepaliveCount, sizeof(int));
 }
 
 Result<std::shared_ptr<Transport>> Transport::dial(const std::string& address, Deadline deadline) {
@@ -95,21 +102,19 @@ Result<std::shared_ptr<Transport>> Transport::dial(const std::string& address, D
     Result<Descriptor> socket = connect_to(*found, deadline);
     freeaddrinfo(found);
     if (!socket) {
-        socket.error().slug = "peer-unreachable";
+        if (socket.error().slug.empty()) socket.error().slug = "peer-unreachable";
         return std::unexpected(std::move(socket).error().within(doing));
     }
     return std::make_shared<Transport>(std::move(*socket));
 }
 
-void Transport::cancel() {
-    cancelled_ = true;
+void Transport::drop() {
     ::shutdown(socket_.get(), SHUT_RDWR);
 }
 
 Result<void> Transport::wait_for(short events, Deadline deadline) {
     pollfd waiting{socket_.get(), events, 0};
     const int ready = poll(&waiting, 1, ms_until(deadline));
-    if (cancelled_) return cancelled();
     if (ready < 0 && errno != EINTR) return fail_errno(Fault::Lost, "wait for the other agent");
     if (ready == 0 && steady_clock::now() >= deadline)
         return fail(Fault::Lost, "wait for the other agent", "nothing came before the deadline",
@@ -165,7 +170,6 @@ Result<void> Transport::secure(std::shared_ptr<const tls::Context> context, Side
 }
 
 std::unexpected<Error> Transport::handshake_error(Side side, int ssl_error) {
-    if (cancelled_) return cancelled();
     if (!refused_.empty()) {
         ERR_clear_error();
         return untrusted("its certificate " + refused_ + "; " + context_->files().ca +
@@ -190,7 +194,6 @@ std::unexpected<Error> Transport::tls_error(int ssl_error, const std::string& do
     const unsigned long code = ERR_peek_last_error();
     const int reason = ERR_GET_REASON(code);
     const std::string words = tls::last_error();
-    if (cancelled_) return cancelled();
     if (ssl_error == SSL_ERROR_ZERO_RETURN || reason == SSL_R_UNEXPECTED_EOF_WHILE_READING)
         return lost(doing, "the connection was closed");
     if (ssl_error == SSL_ERROR_SYSCALL)
@@ -240,7 +243,6 @@ Result<std::size_t> Transport::write_some(std::span<const std::byte> bytes, Dead
         const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
         if (sent > 0) return static_cast<std::size_t>(sent);
         if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-            if (cancelled_) return cancelled();
             auto error = fail_errno(Fault::Lost, doing);
             error.error().slug = "peer-unreachable";
             return error;
@@ -263,10 +265,8 @@ Result<std::size_t> Transport::read_some(std::span<std::byte> into, Deadline dea
     while (true) {
         const ssize_t got = ::recv(socket_.get(), into.data(), into.size(), 0);
         if (got > 0) return static_cast<std::size_t>(got);
-        if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-            if (cancelled_) return cancelled();
+        if (got == 0 || (errno != EAGAIN && errno != EINTR))
             return lost(doing, "the connection was closed");
-        }
         Result<void> ready = wait_for(POLLIN, deadline);
         if (!ready) return std::unexpected(std::move(ready).error());
     }

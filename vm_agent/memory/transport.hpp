@@ -1,5 +1,5 @@
 // One connection's bytes: a non-blocking TCP socket with deadlines, plain or in TLS 1.3. One thread
-// uses it; cancel() may come from any other. OpenSSL works on the descriptor itself, because a copy
+// uses it; drop() may come from any other. OpenSSL works on the descriptor itself, because a copy
 // is blocking work on a worker thread, outside of Asio.
 #pragma once
 
@@ -8,7 +8,6 @@
 
 #include "vm_agent/memory/mapped_file.hpp"
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -30,7 +29,7 @@ public:
     enum class Side { client, server };
 
     explicit Transport(Descriptor socket);
-    // Lost/peer-unreachable when nobody listens there in time.
+    // Lost/peer-unreachable when nothing answers there in time, Lost/peer-refused when nobody listens.
     static Result<std::shared_ptr<Transport>> dial(const std::string& address, Deadline deadline);
 
     // Both sides prove who they are. Denied/peer-untrusted says which certificate is refused and why;
@@ -44,7 +43,7 @@ public:
     Result<std::size_t> write_some(std::span<const std::byte> bytes, Deadline deadline);
     Result<std::size_t> read_some(std::span<std::byte> into, Deadline deadline);
     void finish();  // nothing more will be written
-    void cancel();  // both directions end now, from any thread
+    void drop();    // both directions end now, from any thread: whoever waits finds the peer lost
 
 private:
     struct SslFree {
@@ -62,7 +61,6 @@ private:
     std::unique_ptr<SSL, SslFree> ssl_;
     std::string refused_;     // the peer's certificate, when it is not good, and why
     bool is_broken_ = false;  // a handshake failed: nothing plain may follow
-    std::atomic<bool> cancelled_ = false;
 };
 
 }  // namespace godwit::memory

@@ -33,14 +33,15 @@ Result<void> send_base(const std::vector<memory::BlockFile>& blocks,
     Result<CopySource> source = CopySource::open(blocks, job.progress);
     if (!source) return std::unexpected(std::move(source).error());
     work.memory = std::move(*source);
-    Result<std::unique_ptr<FrameChannel>> channel = FrameChannel::connect(
-        {job.request.destination, job.request.destination_host}, credentials.tls, kConnectDeadline);
+    const memory::Peer peer{job.request.destination, job.request.destination_host};
+    Result<std::unique_ptr<FrameChannel>> channel =
+        FrameChannel::connect(peer, credentials.tls, kConnectDeadline);
     if (!channel) return std::unexpected(std::move(channel).error());
     work.channel = std::move(*channel);
     job.set_channel(work.channel);
     work.channel->set_deadline(kConnectDeadline);
-    Result<protocol::wire::Welcome> welcome = say_hello(*work.channel, hello, credentials.secret);
-    if (!welcome) return std::unexpected(std::move(welcome).error());
+    Result<void> begun = memory::begin_session(*work.channel, peer, credentials, hello);
+    if (!begun) return begun;
     work.channel->set_deadline(kFrameDeadline);
     Result<void> sent = work.memory->send_base(*work.channel);
     return sent ? work.memory->get_ready() : sent;
@@ -206,7 +207,12 @@ protocol::CopyStatus status_of(const CopyJob& job) {
     status.bytes_compared = job.progress->bytes_compared;
     status.bytes_diff = job.progress->bytes_diff;
     std::shared_ptr<FrameChannel> channel = job.channel();
-    status.bytes_on_wire = channel ? channel->bytes_sent() : 0;
+    if (channel) {
+        status.bytes_on_wire = channel->bytes_sent();
+        status.resumes = channel->resumes();
+        status.bytes_resent = channel->bytes_resent();
+        status.reconnecting = channel->is_reconnecting();
+    }
     status.rounds = job.rounds;
     status.expected_pause_ms = job.expected_pause_ms;
     const auto taken = std::chrono::steady_clock::now() - job.begun;

@@ -30,6 +30,7 @@ struct MergeWork {
     std::string base_root;
     bool paused_here = false;  // by this very call, not by an earlier one that met a conflict
     bool sent_whole = false;   // from here on the destination may have patched
+    std::uint64_t resumes = 0, bytes_resent = 0;
     MergeOutcome outcome;
 
     void forget_comparison() {
@@ -101,28 +102,36 @@ Result<void> send_lines(FrameChannel& channel, const MergeWork& work) {
     return {};
 }
 
-Result<void> exchange(const protocol::MergeRequest& request, const protocol::wire::Hello& hello,
-                      const memory::Credentials& credentials, MergeWork& work) {
-    Result<std::unique_ptr<FrameChannel>> channel = FrameChannel::connect(
-        {request.destination, request.destination_host}, credentials.tls, kConnectDeadline);
-    if (!channel) return std::unexpected(std::move(channel).error());
-    (*channel)->set_deadline(kConnectDeadline);
-    Result<protocol::wire::Welcome> welcome = say_hello(**channel, hello, credentials.secret);
-    if (!welcome) return std::unexpected(std::move(welcome).error());
-    (*channel)->set_deadline(kFrameDeadline);
-    Result<void> sent = send_lines(**channel, work);
+Result<void> tell(FrameChannel& channel, const protocol::MergeRequest& request, MergeWork& work) {
+    Result<void> sent = send_lines(channel, work);
     if (!sent) return sent;
     const protocol::wire::MergeEnd end{request.on_conflict, work.base_root};
     work.sent_whole = true;
-    sent = (*channel)->send_text(FrameType::merge_end, json::to_text(end));
-    if (!sent) return std::unexpected((*channel)->reason_of(std::move(sent).error()));
-    Result<memory::Frame> merged = (*channel)->expect(FrameType::merged);
+    sent = channel.send_text(FrameType::merge_end, json::to_text(end));
+    if (!sent) return std::unexpected(channel.reason_of(std::move(sent).error()));
+    Result<memory::Frame> merged = channel.expect(FrameType::merged);
     if (!merged) return std::unexpected(std::move(merged).error());
     Result<MergeOutcome> outcome =
         json::from_text<MergeOutcome>(merged->text(), "read the outcome of the merge");
     if (!outcome) return std::unexpected(std::move(outcome).error());
     work.outcome = std::move(*outcome);
     return {};
+}
+
+Result<void> exchange(const protocol::MergeRequest& request, const protocol::wire::Hello& hello,
+                      const memory::Credentials& credentials, MergeWork& work) {
+    const memory::Peer peer{request.destination, request.destination_host};
+    Result<std::unique_ptr<FrameChannel>> channel =
+        FrameChannel::connect(peer, credentials.tls, kConnectDeadline);
+    if (!channel) return std::unexpected(std::move(channel).error());
+    (*channel)->set_deadline(kConnectDeadline);
+    Result<void> begun = memory::begin_session(**channel, peer, credentials, hello);
+    if (!begun) return begun;
+    (*channel)->set_deadline(kFrameDeadline);
+    Result<void> told = tell(**channel, request, work);
+    work.resumes += (*channel)->resumes();
+    work.bytes_resent += (*channel)->bytes_resent();
+    return told;
 }
 
 Task<void> merge_steps(std::shared_ptr<Machine> machine, protocol::MergeRequest request,
@@ -167,6 +176,8 @@ boost::asio::awaitable<void> run_merge(std::shared_ptr<Machine> machine,
     status.bytes_compared = work->bytes_compared;
     status.bytes_changed = work->bytes_changed;
     status.bytes_patched = work->outcome.bytes_patched;
+    status.resumes = work->resumes;
+    status.bytes_resent = work->bytes_resent;
     status.pause_ms = work->outcome.pause_ms;
     status.conflicts = work->outcome.conflicts;
     status.state = OperationState::failed;

@@ -3,6 +3,8 @@
 // controller, who decides, may let one of the two go on.
 #include "vm_agent/operations/copy_work.hpp"
 
+#include <algorithm>
+
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
@@ -15,6 +17,7 @@ namespace {
 
 // The destination waits as long for us (transfer.cpp) before it gives up.
 constexpr milliseconds kReadyDeadline{40'000};
+constexpr milliseconds kFrozenPatience{5000};
 
 std::unexpected<Error> over_budget(const CopyJob& job, const std::string& how) {
     return fail(Fault::Rejected, "stop the guest",
@@ -97,6 +100,9 @@ Task<void> stopped_steps(std::shared_ptr<Machine> machine, std::shared_ptr<CopyW
 Task<void> freeze(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob> job,
                   std::shared_ptr<CopyWork> work, std::uint64_t epoch) {
     const std::uint32_t budget = job->request.pause_budget_ms;
+    // A guest that stands still waits less long for a cut connection.
+    work->channel->set_patience(budget == 0 ? kFrozenPatience
+                                            : std::min(kFrozenPatience, milliseconds(budget)));
     asio::any_io_executor executor = co_await asio::this_coro::executor;
     asio::steady_timer watch(executor);
     auto too_long = std::make_shared<bool>(false);

@@ -205,7 +205,7 @@ TEST(Handshake, RecordedHelloIsWorthNothing) {
     const std::string secret = "the peers' secret";
     Hello recorded = hello_for("j-1");
     recorded.nonce = random_nonce();
-    recorded.proof = hmac_sha256_hex(secret, proof_text("source", random_nonce(), recorded));
+    recorded.proof = hmac_sha256_hex(secret, proof_text("source", random_nonce(), recorded, 0));
     Pair pair;
     ASSERT_TRUE(pair.here->send_text(FrameType::hello, json::to_text(recorded)));
     Result<Caller> caller = hear_hello(*pair.there, secret);

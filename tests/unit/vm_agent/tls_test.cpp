@@ -227,7 +227,7 @@ TEST_F(AgentTls, TheCutInTheHandshakeIsLostAtEveryByte) {
         if (bytes > 0)
             ASSERT_TRUE((*raw)->write_some(std::as_bytes(std::span(hello, bytes)),
                                            std::chrono::steady_clock::now() + kPatience));
-        (*raw)->cancel();
+        (*raw)->drop();
         there.join();
         ASSERT_FALSE(done) << bytes;
         EXPECT_EQ(done.error().fault, Fault::Lost) << bytes << ": " << done.error().text();
