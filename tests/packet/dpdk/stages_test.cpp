@@ -59,7 +59,9 @@ protected:
     dpdk::Tables tables_;
     dpdk::Directory directory_{
         {{0,
-          {kVmMac, {{4, address("10.1.0.1").words_be()}}, {{{2, kVmMac, {}}, {3, kVmMac, {}}}}}}}};
+          {.mac = kVmMac,
+           .addresses = {{4, address("10.1.0.1").words_be()}},
+           .backends = {{{2, kVmMac, {}}, {3, kVmMac, {}}}}}}}};
     dpdk::Stations stations_{/*seed=*/7, /*ticks_per_s=*/1000};
     dpdk::Worker worker_;
     dpdk::Burst burst_;
