@@ -57,11 +57,10 @@ protected:
     std::array<std::vector<struct steer_line>, STEER_TABLES> lines_;
     std::vector<vm_record> records_{1};
     dpdk::Tables tables_;
-    dpdk::Directory directory_{
-        {{0,
-          {.mac = kVmMac,
-           .addresses = {{4, address("10.1.0.1").words_be()}},
-           .backends = {{{2, kVmMac, {}}, {3, kVmMac, {}}}}}}}};
+    dpdk::Directory directory_{{{0,
+                                 {.mac = kVmMac,
+                                  .addresses = {{4, address("10.1.0.1").words_be()}},
+                                  .backends = {{{2, kVmMac, {}}, {3, kVmMac, {}}}}}}}};
     dpdk::Stations stations_{/*seed=*/7, /*ticks_per_s=*/1000};
     dpdk::Worker worker_;
     dpdk::Burst burst_;
