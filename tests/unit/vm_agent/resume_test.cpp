@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
+#include <mutex>
 #include <random>
 #include <thread>
 
@@ -59,7 +60,12 @@ public:
     }
     // Until the copy has ended, well or not.
     void finish() {
-        if (worker_.joinable()) worker_.join();
+        std::thread worker;
+        {
+            std::lock_guard guard(mutex_);
+            worker = std::move(worker_);
+        }
+        if (worker.joinable()) worker.join();
     }
 
     std::string address;
@@ -88,8 +94,9 @@ private:
             seat_ = std::make_shared<Seat>();
             session_ = channel;
             channel->set_patience(patience);
-            if (begin_at(seat_, *channel, *caller, "host-b", kSecret))
-                worker_ = std::thread([this, channel] { work(*channel); });
+            if (!begin_at(seat_, *channel, *caller, "host-b", kSecret)) return;
+            std::lock_guard guard(mutex_);
+            worker_ = std::thread([this, channel] { work(*channel); });
         } else if (forgets) {
             channel->abort({Fault::Conflict, "take a session up again", "it was restarted"});
         } else {
@@ -114,6 +121,7 @@ private:
     std::atomic<bool> stopping_ = false;
     std::shared_ptr<Seat> seat_;
     std::shared_ptr<FrameChannel> session_;
+    std::mutex mutex_;  // of worker_, which the acceptor begins and the test's thread waits for
     std::thread acceptor_, worker_;
 };
 
