@@ -1,4 +1,5 @@
 // The part of godwit-switch's API that looks inside: protocol/flow_api.hpp.
+#include "dataplane/route_table.hpp"
 #include "dataplane/routes.hpp"
 
 #include <algorithm>
@@ -7,18 +8,10 @@
 namespace godwit::dataplane {
 namespace {
 
-using http::Access;
 using http::Request;
 using http::Response;
-using Answer = boost::asio::awaitable<Response>;
 
 constexpr std::size_t kLastMax = 4096;
-
-template <typename T>
-Response answer(const Result<T>& result, int status = 200) {
-    if (!result) return http::problem_response(result.error());
-    return http::json_response(status, *result);
-}
 
 bool is_known(const std::string& name) {
     if (name == "follow" || name == "last") return true;
@@ -103,12 +96,7 @@ Answer delete_capture(Flows* flows, Request request) {
 }  // namespace
 
 std::vector<http::Route> flow_routes(Flows& flows) {
-    using Act = Answer (*)(Flows*, Request);
-    struct Row {
-        const char *method, *pattern;
-        Act act;
-    };
-    static constexpr Row kRows[] = {
+    static constexpr RouteRow<Flows> kRows[] = {
         {"GET", "/v1/flows", get_flows},
         {"GET", "/v1/sampling", get_sampling},
         {"PUT", "/v1/sampling", put_sampling},
@@ -116,13 +104,7 @@ std::vector<http::Route> flow_routes(Flows& flows) {
         {"GET", "/v1/captures/{capture}/frames", get_frames},
         {"DELETE", "/v1/captures/{capture}", delete_capture},
     };
-    std::vector<http::Route> routes;
-    for (const Row& row : kRows)
-        routes.push_back(
-            {row.method, row.pattern, Access::peer, [act = row.act, to = &flows](Request request) {
-                 return act(to, std::move(request));
-             }});
-    return routes;
+    return peer_routes(kRows, flows);
 }
 
 }  // namespace godwit::dataplane

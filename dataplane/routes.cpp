@@ -4,6 +4,7 @@
 
 #include "dataplane/announce.hpp"
 #include "dataplane/config.hpp"
+#include "dataplane/route_table.hpp"
 #include "dataplane/sessions.hpp"
 
 #include <charconv>
@@ -11,20 +12,12 @@
 namespace godwit::dataplane {
 namespace {
 
-using http::Access;
 using http::Request;
 using http::Response;
-using Answer = boost::asio::awaitable<Response>;
 
 constexpr int kAnnouncements = 3;  // DESIGN: GARP and unsolicited NA three times
 constexpr auto kAnnounceEvery = std::chrono::milliseconds(200);
 constexpr std::uint64_t kSessionsMax = 100000;
-
-template <typename T>
-Response answer(const Result<T>& result) {
-    if (!result) return http::problem_response(result.error());
-    return http::json_response(200, *result);
-}
 
 // A query's number; `otherwise` when it is not there.
 Result<std::uint64_t> number(const Request& request, const std::string& name,
@@ -155,12 +148,7 @@ protocol::SwitchStats read_stats(Plane& plane) {
 }
 
 std::vector<http::Route> control_routes(Control& control) {
-    using Act = Answer (*)(Control*, Request);
-    struct Row {
-        const char *method, *pattern;
-        Act act;
-    };
-    static constexpr Row kRows[] = {
+    static constexpr RouteRow<Control> kRows[] = {
         {"PUT", "/v1/fence", put_fence},
         {"GET", "/v1/switch", get_switch},
         {"GET", "/v1/vms", get_vms},
@@ -174,14 +162,7 @@ std::vector<http::Route> control_routes(Control& control) {
         {"GET", "/v1/stats", get_stats},
         {"GET", "/v1/events", get_events},
     };
-    std::vector<http::Route> routes;
-    for (const Row& row : kRows) {
-        Act act = row.act;
-        Control* to = &control;
-        routes.push_back({row.method, row.pattern, Access::peer,
-                          [act, to](Request request) { return act(to, std::move(request)); }});
-    }
-    return routes;
+    return peer_routes(kRows, control);
 }
 
 }  // namespace godwit::dataplane
