@@ -83,7 +83,23 @@ std::string totals_json(const Totals& t) {
     return text.str();
 }
 
-// Blocking, on a connection of its own: asked when the load is quiet.
+// While this lives nothing new is sent on these sessions: whoever counts them sees them settled.
+class Hold {
+public:
+    explicit Hold(std::vector<Session*> sessions) : sessions_(std::move(sessions)) {
+        for (Session* session : sessions_) session->is_held = true;
+    }
+    ~Hold() {
+        for (Session* session : sessions_) session->is_held = false;
+    }
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+
+private:
+    std::vector<Session*> sessions_;
+};
+
+// Blocking, on a connection of its own: asked when the load is held.
 class RecordQuery {
 public:
     explicit RecordQuery(const std::string& address) {
@@ -239,6 +255,7 @@ private:
 
     std::string ask(const std::string& group, Ask what) {
         const Sessions some = of(group);
+        const Hold hold(some);
         settle(some);
         for (Session* session : some) {
             if (what == Ask::identity) session->where.clear();
@@ -269,6 +286,9 @@ private:
     }
 
     std::string records(const std::string& address) {
+        const Sessions all = of("*");
+        const Hold hold(all);
+        settle(all);
         const std::map<std::uint64_t, recordd_record> kept = RecordQuery(address).all();
         std::uint64_t right = 0, wrong = 0, missing = 0, closed = 0;
         std::map<std::string, std::uint64_t> made_by;

@@ -150,7 +150,7 @@ void Session::on_time(std::int64_t now) {
         waiting_ = false;
         ++lost;
     }
-    if (busy_every_ms == 0 || now < next_due_ms || waiting_) return;
+    if (busy_every_ms == 0 || is_held || now < next_due_ms || waiting_) return;
     next_due_ms = now + busy_every_ms;
     ask(Ask::exchange);
 }

@@ -51,6 +51,7 @@ public:
     std::string broken_by;  // "reset", "refused", "end of stream", or what was wrong
     std::string where;      // last identity heard
     std::int64_t busy_every_ms = 0, next_due_ms = 0;
+    bool is_held = false;  // what is due waits
     std::uint64_t answers = 0, lost = 0;
     std::uint64_t bytes_unanswered = 0;  // of a request whose answer was cut off
     std::int64_t longest_gap_ms = 0;
