@@ -54,62 +54,11 @@ int sweep(struct plane_sweep *arg)
 }
 
 // ---- the end of everything a slot owns ----------------------------------------------------------------
-struct end_state {
-    uint32_t vm, slot, tell;
-    uint32_t reset, dropped;
-};
-
-STEER_INLINE void remember_reset(const struct steer_line *line, const struct steer_slot *slot, bool wide)
-{
-    struct steer_key key = {};
-    uint64_t now = bpf_jiffies64();
-    key.peer_be = slot->peer_be;
-    key.peer_port = slot->peer_port;
-    key.vm_port = slot->vm_port;
-    key.address_id = slot->address_id;
-    key.protocol = slot->protocol;
-    if (wide)
-        __builtin_memcpy(key.peer_rest, line->wide.peer_rest, sizeof(key.peer_rest));
-    bpf_map_update_elem(&resets, &key, &now, BPF_ANY);
-}
-
-STEER_INLINE void end_slot(struct steer_plane *plane, enum steer_table table, struct steer_line *line,
-                           struct steer_slot *slot, struct end_state *state)
-{
-    uint32_t meta = steer_load32(&slot->meta);
-    if (steer_meta_life(meta) != STEER_LIVE || steer_key_vm(slot->address_id) != state->vm ||
-        steer_meta_owner(meta) != state->slot)
-        return;
-    struct vm_record *vm = steer_vm(plane, state->vm);
-    if (!vm)
-        return;
-    if (!steer_is_session_table(table)) {
-        steer_handshake_free(plane, table, slot, meta, STEER_EMPTY);
-        return;
-    }
-    bool tell = state->tell && slot->protocol == WIRE_PROTOCOL_TCP && !(meta & STEER_META_CLOSED);
-    // Told first: a segment that comes between the two must not look like an unknown session.
-    if (tell)
-        remember_reset(line, slot, steer_is_v6_table(table));
-    if (!steer_session_remove(plane, vm, table, slot, meta))
-        return;
-    if (tell)
-        ++state->reset;
-    else if (!(meta & STEER_META_CLOSED))
-        ++state->dropped;
-}
-
-#define END_TABLE(name, TABLE)                                      \
-    static long end_##name(uint32_t index, struct end_state *state) \
-    {                                                               \
-        struct steer_plane plane = {0};                             \
-        struct steer_line *line = steer_line(&plane, TABLE, index); \
-        if (!line)                                                  \
-            return 1;                                               \
-        end_slot(&plane, TABLE, line, &line->slot[0], state);       \
-        if (!steer_is_v6_table(TABLE))                              \
-            end_slot(&plane, TABLE, line, &line->slot[1], state);   \
-        return 0;                                                   \
+#define END_TABLE(name, TABLE)                                         \
+    static long end_##name(uint32_t index, struct steer_ending *state) \
+    {                                                                  \
+        struct steer_plane plane = {0};                                \
+        return steer_end_line(&plane, TABLE, index, state) ? 0 : 1;    \
     }
 END_TABLE(sessions4, STEER_SESSIONS4)
 END_TABLE(sessions6, STEER_SESSIONS6)
@@ -126,7 +75,7 @@ END_TABLE(fragments6, STEER_FRAGMENTS6)
 SEC("syscall")
 int end_sessions(struct plane_end *arg)
 {
-    struct end_state state = {arg->vm, arg->slot, arg->tell, 0, 0};
+    struct steer_ending state = {arg->vm, arg->slot, arg->tell, 0, 0};
     struct plane_settings *set = plane_settings();
     if (set && arg->tell)
         set->resets = 1;

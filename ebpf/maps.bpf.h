@@ -222,4 +222,24 @@ STEER_INLINE void steer_drained(struct steer_plane *plane, struct vm_record *vm,
     bpf_ringbuf_output(&drained, &event, sizeof(event), 0);
 }
 
+// ---- hooks of steering/ending.h -------------------------------------------------------------------
+STEER_INLINE bool steer_resets_unused(struct steer_plane *plane)
+{
+    struct plane_settings *set = plane_settings();
+    return !set || !set->resets;
+}
+STEER_INLINE bool steer_reset_known(struct steer_plane *plane, const struct steer_key *key)
+{
+    return bpf_map_lookup_elem(&resets, key) != NULL;
+}
+STEER_INLINE void steer_reset_add(struct steer_plane *plane, const struct steer_key *key)
+{
+    uint64_t now = bpf_jiffies64();
+    bpf_map_update_elem(&resets, key, &now, BPF_ANY);
+}
+STEER_INLINE void steer_reset_remove(struct steer_plane *plane, const struct steer_key *key)
+{
+    bpf_map_delete_elem(&resets, key);
+}
+
 #endif

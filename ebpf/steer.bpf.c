@@ -9,6 +9,7 @@
 
 #include <linux/pkt_cls.h>
 
+#include "steering/ending.h"
 #include "steering/rewrite.h"
 #include "steering/steer.h"
 #include "steering/translate.h"
@@ -56,35 +57,6 @@ STEER_INLINE void count_to(const struct vm_record *vm, uint32_t slot)
         ++counters->to;
 }
 
-// ---- sessions that were reset: their peers are told when they speak --------------------------------
-
-// The key of a TCP segment from the network; false when it is not for a hosted address.
-STEER_INLINE bool reset_key(struct steer_plane *plane, const struct steer_packet *p, struct steer_key *key)
-{
-    const struct steer_address *address = steer_hosted(plane, p, p->destination);
-    if (!address)
-        return false;
-    __builtin_memset(key, 0, sizeof(*key));
-    steer_key_of(key, p, address->address_id);
-    return true;
-}
-
-// A new SYN is a new session and ends the matter.
-STEER_COLD int was_reset(struct steer_plane *plane, struct steer_packet *p)
-{
-    struct steer_key key;
-    if (!plane || !p || p->protocol != WIRE_PROTOCOL_TCP || p->kind > STEER_SEGMENT || p->family == 0)
-        return 0;
-    p->from_backend = 0;
-    if (!reset_key(plane, p, &key) || !bpf_map_lookup_elem(&resets, &key))
-        return 0;
-    if (p->kind == STEER_SYN || p->kind == STEER_RST) {
-        bpf_map_delete_elem(&resets, &key);
-        return 0;
-    }
-    return 1;
-}
-
 // ---- mode nat ---------------------------------------------------------------------------------------
 
 #include "ebpf/translate.bpf.h"
@@ -98,13 +70,12 @@ int uplink(struct xdp_md *ctx)
     const uint8_t *data = (const uint8_t *)(long)ctx->data;
     const uint8_t *data_end = (const uint8_t *)(long)ctx->data_end;
     struct steer_plane plane = {ctx->ingress_ifindex};
-    struct plane_settings *set = plane_settings();
     struct room *room = own_room();
     struct steer_packet p;
     if (!room)
         return XDP_DROP;
     steer_parse(&p, data, data_end, (uint32_t)(data_end - data));
-    if (set && set->resets && was_reset(&plane, &p)) {
+    if (steer_is_told(&plane, &p)) {
         count_reason(STEER_WHY_RESET_TOLD);
         if (is_watched())
             record_xdp(ctx, &p, STEER_REFUSE | (uint32_t)STEER_WHY_RESET_TOLD << 24, STEER_FLOW_NO_VM);
@@ -249,13 +220,12 @@ SEC("tc")
 int uplink_slow(struct __sk_buff *skb)
 {
     struct steer_plane plane = {skb->ifindex};
-    struct plane_settings *set = plane_settings();
     struct room *room = own_room();
     if (!room)
         return TC_ACT_SHOT;
     struct steer_packet *p = &room->packet;
     parse_skb(skb, p);
-    if (set && set->resets && was_reset(&plane, p))
+    if (steer_is_told(&plane, p))
         return p->family == 4 ? send_rst4(skb, p) : send_rst6(skb, p);
     if (!may_be_slow(p->kind))
         return TC_ACT_OK;
@@ -349,6 +319,12 @@ int vm_port(struct __sk_buff *skb)
         return TC_ACT_SHOT;
     struct steer_packet *p = &room->packet;
     parse_skb(skb, p);
+    if (steer_is_told(&plane, p)) { /* an unmanaged station behind this port */
+        count_reason(STEER_WHY_RESET_TOLD);
+        if (is_watched())
+            record_skb(skb, p, STEER_REFUSE | (uint32_t)STEER_WHY_RESET_TOLD << 24, STEER_FLOW_NO_VM);
+        return p->family == 4 ? send_rst4(skb, p) : send_rst6(skb, p);
+    }
     struct steer_outcome out = steer_packet(&plane, &room->work, p);
     if (is_rewritten(&out) && rewrite_addresses(skb, &out) != 0)
         out.verdict = steer_fenced(STEER_WHY_UNTRANSLATABLE);

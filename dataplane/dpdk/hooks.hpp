@@ -1,4 +1,4 @@
-// `struct steer_plane` of the DPDK plane and its hooks of steering/slot.h, over plain memory. Included
+// `struct steer_plane` of the DPDK plane and its hooks of steering/slot.h and ending.h, over plain memory. Included
 // before steering/steer.h.
 #pragma once
 
@@ -6,6 +6,7 @@
 #include "steering/slot.h"
 
 #include "dataplane/dpdk/directory.hpp"
+#include "dataplane/dpdk/resets.hpp"
 
 #include <algorithm>
 #include <array>
@@ -16,8 +17,6 @@
 #include <vector>
 
 namespace godwit::dpdk {
-
-class Resets;
 
 // The plane's memory, as its owner has it: hugepages, a shared file, or a test's vectors. The
 // spans hold steer_lines() lines and STEER_VMS_MAX or fewer records.
@@ -109,4 +108,17 @@ static inline std::uint32_t* steer_direct(steer_plane* plane, const struct steer
 }
 static inline void steer_drained(steer_plane* plane, vm_record*, std::uint32_t) {
     plane->tables->drained.fetch_add(1, std::memory_order_release);
+}
+
+static inline bool steer_resets_unused(steer_plane* plane) {
+    return !plane->tables->resets || plane->tables->resets->is_unused();
+}
+static inline bool steer_reset_known(steer_plane* plane, const struct steer_key* key) {
+    return plane->tables->resets && plane->tables->resets->contains(*key);
+}
+static inline void steer_reset_add(steer_plane* plane, const struct steer_key* key) {
+    if (plane->tables->resets) plane->tables->resets->add(*key);
+}
+static inline void steer_reset_remove(steer_plane* plane, const struct steer_key* key) {
+    if (plane->tables->resets) plane->tables->resets->remove(*key);
 }

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 #include <random>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct steer_plane {
     std::map<std::pair<std::uint32_t, std::array<std::uint8_t, 6>>, steer_identity> senders;
     std::map<std::pair<std::uint32_t, std::uint32_t>, steer_translation> translations;  // vm, slot
     std::map<std::array<std::uint8_t, sizeof(steer_key)>, std::uint32_t> direct;
+    std::set<std::array<std::uint8_t, sizeof(steer_key)>> resets;
     std::uint32_t ifindex = 0;  // where the current frame came in
     std::uint32_t tick = 1;
     unsigned drained_events = 0;
@@ -62,16 +64,32 @@ static inline const steer_translation* steer_translation_of(steer_plane* plane, 
     auto found = plane->translations.find({vm, slot});
     return found == plane->translations.end() ? nullptr : &found->second;
 }
-static inline std::uint32_t* steer_direct(steer_plane* plane, const struct steer_key* key,
-                                          bool make) {
+static inline std::array<std::uint8_t, sizeof(steer_key)> bytes_of(const struct steer_key* key) {
     std::array<std::uint8_t, sizeof(steer_key)> bytes;
     std::memcpy(bytes.data(), key, sizeof(*key));
+    return bytes;
+}
+static inline std::uint32_t* steer_direct(steer_plane* plane, const struct steer_key* key,
+                                          bool make) {
+    const auto bytes = bytes_of(key);
     if (make) return &plane->direct[bytes];
     auto found = plane->direct.find(bytes);
     return found == plane->direct.end() ? nullptr : &found->second;
 }
 static inline void steer_drained(steer_plane* plane, vm_record*, std::uint32_t) {
     __atomic_fetch_add(&plane->drained_events, 1, __ATOMIC_RELAXED);
+}
+static inline bool steer_resets_unused(steer_plane* plane) {
+    return plane->resets.empty();
+}
+static inline bool steer_reset_known(steer_plane* plane, const struct steer_key* key) {
+    return plane->resets.contains(bytes_of(key));
+}
+static inline void steer_reset_add(steer_plane* plane, const struct steer_key* key) {
+    plane->resets.insert(bytes_of(key));
+}
+static inline void steer_reset_remove(steer_plane* plane, const struct steer_key* key) {
+    plane->resets.erase(bytes_of(key));
 }
 
 namespace godwit::test {

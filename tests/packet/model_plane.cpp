@@ -3,6 +3,7 @@
 
 #include "tests/packet/model_memory.hpp"
 
+#include "steering/ending.h"
 #include "steering/rewrite.h"
 #include "steering/steer.h"
 #include "steering/translate.h"
@@ -124,7 +125,11 @@ Outcome ModelPlane::send(Port from, const Bytes& frame) {
     const std::uint8_t* data = out.frame.data();
     steer_parse(&p, data, data + out.frame.size(), static_cast<std::uint32_t>(out.frame.size()));
     struct steer_case work;
-    struct steer_outcome outcome = ::steer_packet(memory_.get(), &work, &p);
+    struct steer_outcome outcome =
+        steer_is_told(memory_.get(), &p)
+            ? steer_outcome(nullptr,
+                            ::steer_verdict(STEER_REFUSE, 0, STEER_KEEP, STEER_WHY_RESET_TOLD))
+            : ::steer_packet(memory_.get(), &work, &p);
     struct steer_verdict v = outcome.verdict;
     const bool leaves =
         v.action == STEER_PASS || v.action == STEER_FORWARD || v.action == STEER_BOTH;
@@ -185,6 +190,14 @@ steer_swept ModelPlane::sweep() {
         total.removed += swept.removed;
     }
     return total;
+}
+
+std::uint64_t ModelPlane::end_sessions(Slot slot, std::uint16_t vm) {
+    struct steer_ending ending{vm, slot, 1, 0, 0};
+    for (unsigned t = 0; t < STEER_TABLES; ++t)
+        for (std::uint32_t i = 0; i < memory_->tables[t].size(); ++i)
+            steer_end_line(memory_.get(), static_cast<enum steer_table>(t), i, &ending);
+    return ending.reset;
 }
 
 }  // namespace godwit::test

@@ -26,6 +26,7 @@ public:
     unsigned drained_events() override;
     std::uint32_t ticks_per_s() const override { return kTicksPerSecond; }
     void advance_s(std::uint32_t seconds) override;
+    std::uint64_t end_sessions(Slot slot, std::uint16_t vm = kVm) override;
     void advance_ticks(std::uint32_t ticks);
 
     static constexpr std::uint32_t kTicksPerSecond = 250;

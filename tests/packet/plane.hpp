@@ -84,6 +84,8 @@ public:
     // Time passes for everything that is remembered. A plane whose clock is the kernel's makes every
     // entry older instead.
     virtual void advance_s(std::uint32_t seconds) = 0;
+    // Everything `slot` owns is over, and TCP peers are told when they speak. How many will be.
+    virtual std::uint64_t end_sessions(Slot slot, std::uint16_t vm = kVm) = 0;
 
     // The one write.
     void steer(const Plan& plan, std::uint16_t vm = kVm);

@@ -90,6 +90,9 @@ void live(Choices& choices, Count& count) {
                 plane.advance_s(seconds);
                 plane.sweep();
             });
+        } else if (what == 2) {
+            const Slot slot = traffic.below(2) ? kSource : kDestination;
+            world.each([&](Plane& plane) { plane.end_sessions(slot); });
         } else {
             count.rewritten += world.send(traffic.next()) ? 1 : 0;
             ++count.frames;

@@ -3,7 +3,7 @@
 // have made the session that a later one belongs to.
 #include "dataplane/dpdk/worker.hpp"
 
-#include "dataplane/dpdk/resets.hpp"
+#include "steering/ending.h"
 
 #include <rte_prefetch.h>
 
@@ -27,28 +27,9 @@ void fetch_lines(steer_plane& plane, struct steer_packet packet) {
     rte_prefetch0(steer_line(&plane, table, at.second));
 }
 
-// A TCP segment towards a hosted address on a session that was ended: whoever sends it is told. A SYN is a new
-// session and ends the matter, and a RST needs no answer.
-bool was_reset(steer_plane& plane, const struct steer_packet& packet) {
-    Resets* resets = plane.tables->resets;
-    if (!resets || resets->is_unused()) return false;
-    if (packet.protocol != WIRE_PROTOCOL_TCP || packet.kind > STEER_SEGMENT || packet.family == 0)
-        return false;
-    const steer_address* address = steer_hosted(&plane, &packet, packet.destination);
-    if (!address || steer_sender(&plane, packet.source_mac)) return false;
-    struct steer_packet towards = packet;
-    towards.from_backend = 0;
-    steer_key key{};
-    steer_key_of(&key, &towards, address->address_id);
-    if (!resets->contains(key)) return false;
-    const bool over = packet.kind == STEER_SYN || packet.kind == STEER_RST;
-    if (over) resets->remove(key);
-    return !over;
-}
-
 struct steer_outcome steer_one(steer_plane& plane, struct steer_case& work,
                                struct steer_packet& packet) {
-    if (was_reset(plane, packet))
+    if (steer_is_told(&plane, &packet))
         return steer_outcome(nullptr,
                              ::steer_verdict(STEER_REFUSE, 0, STEER_KEEP, STEER_WHY_RESET_TOLD));
     return steer_packet(&plane, &work, &packet);

@@ -2,6 +2,8 @@
 
 #include "dataplane/dpdk/worker.hpp"
 
+#include "dataplane/dpdk/ending.hpp"
+#include "dataplane/dpdk/resets.hpp"
 #include "tests/packet/dpdk/eal.hpp"
 
 #include <cstring>
@@ -60,6 +62,7 @@ struct steer_config config_of(const TableSizes& sizes) {
 struct DpdkPlane::Stages {
     std::array<std::vector<struct steer_line>, STEER_TABLES> lines;
     std::vector<vm_record> records = fresh_records();
+    std::unique_ptr<dpdk::Resets> resets = std::make_unique<dpdk::Resets>();
     dpdk::Tables tables;
     dpdk::Vms vms;
     dpdk::Directory directory;
@@ -79,6 +82,7 @@ dpdk::Tables& DpdkPlane::Stages::made_of(const struct steer_config& config) {
         tables.lines[t] = lines[t];
     }
     tables.vms = records;
+    tables.resets = resets.get();
     return tables;
 }
 
@@ -173,6 +177,10 @@ steer_swept DpdkPlane::sweep() {
         total.removed += swept.removed;
     }
     return total;
+}
+
+std::uint64_t DpdkPlane::end_sessions(Slot slot, std::uint16_t vm) {
+    return dpdk::end_sessions(stages_->worker.plane, vm, slot, dataplane::Plane::Tell::peers).reset;
 }
 
 }  // namespace godwit::test

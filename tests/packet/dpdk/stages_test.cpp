@@ -1,8 +1,6 @@
 // What the stories cannot see of the DPDK plane's stages: bursts, ordinary switching, rx and tx.
 #include "dataplane/dpdk/worker.hpp"
 
-#include "dataplane/dpdk/ending.hpp"
-#include "dataplane/dpdk/resets.hpp"
 #include "tests/packet/dpdk/eal.hpp"
 #include "tests/packet/frame.hpp"
 
@@ -155,25 +153,6 @@ TEST_F(Stages, FencedFramesAreCountedForTheirSender) {
     EXPECT_EQ(left(), (Counts{0, 0, 0, 0}));
     EXPECT_EQ(worker_.counters.backends[1].fenced, 1u);
     EXPECT_EQ(worker_.counters.backends[0].fenced, 0u);
-}
-
-TEST_F(Stages, WhoSpeaksOnASessionThatWasEndedIsTold) {
-    auto resets = std::make_unique<dpdk::Resets>();
-    tables_.resets = resets.get();
-    const Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
-    burst(0, {client.syn()});
-    burst(1, {client.reply().syn_ack()});
-    burst(0, {client.ack()});
-    left();
-    EXPECT_EQ(dpdk::end_sessions(worker_.plane, 0, 0, dataplane::Plane::Tell::peers).reset, 1u);
-    EXPECT_EQ(records_[0].sessions[0], 0u);
-    EXPECT_EQ(burst(0, {client.ack(), client.ack()}),
-              (std::vector<std::string>{"reset-told", "reset-told"}));
-    EXPECT_EQ(left(), (Counts{2, 0, 0, 0}));
-    EXPECT_EQ(burst(0, {client.syn(), client.ack()}),
-              (std::vector<std::string>{"new-owner", "handshake"}))
-        << "a new connection of the same ports";
-    EXPECT_EQ(left(), (Counts{0, 2, 0, 0}));
 }
 
 TEST_F(Stages, WhatLeavesByTxComesInByRx) {

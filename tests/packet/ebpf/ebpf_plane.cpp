@@ -243,7 +243,8 @@ Outcome EbpfPlane::send(Port from, const Bytes& frame) {
     by_wire_ = false;
     Outcome out = from == kUplink ? send_to_uplink(frame) : send_to_vm_port(from, frame);
     if (out.why.empty()) out.why = reason_since();
-    if (out.action == STEER_ANSWER && out.why == "copy-refused") out.action = STEER_REFUSE;
+    const bool refused = out.why == "copy-refused" || out.why == "reset-told";
+    if (out.action == STEER_ANSWER && refused) out.action = STEER_REFUSE;
     return out;
 }
 
@@ -383,6 +384,13 @@ steer_swept EbpfPlane::sweep() {
 unsigned EbpfPlane::drained_events() {
     kernel_->plane->poll_events([this](const dataplane::Plane::Drained&) { ++drained_events_; });
     return drained_events_;
+}
+
+std::uint64_t EbpfPlane::end_sessions(Slot slot, std::uint16_t vm) {
+    Result<dataplane::Plane::ResetCount> ended =
+        kernel_->plane->end_sessions(vm, slot, dataplane::Plane::Tell::peers);
+    if (!ended) throw std::runtime_error(ended.error().text());
+    return ended->reset;
 }
 
 }  // namespace godwit::test

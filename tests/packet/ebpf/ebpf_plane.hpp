@@ -25,6 +25,7 @@ public:
     unsigned drained_events() override;
     std::uint32_t ticks_per_s() const override;
     void advance_s(std::uint32_t seconds) override;
+    std::uint64_t end_sessions(Slot slot, std::uint16_t vm = kVm) override;
 
     // Ports that got a copy of the last frame: what a story does not see of a flood.
     const std::vector<Port>& left_by() const { return left_by_; }
