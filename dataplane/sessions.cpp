@@ -35,7 +35,9 @@ void each_entry(Plane& plane, steer_table table, Visit visit) {
 std::string state_name(std::uint32_t meta, std::uint8_t protocol) {
     if (protocol != WIRE_PROTOCOL_TCP) return "active";
     if (meta & STEER_META_RESET) return "reset-seen";
-    if (meta & (STEER_META_FIN_VM | STEER_META_FIN_PEER)) return "closing";
+    const std::uint32_t fins = meta & (STEER_META_FIN_VM | STEER_META_FIN_PEER);
+    if (fins == (STEER_META_FIN_VM | STEER_META_FIN_PEER)) return "closing";
+    if (fins != 0) return "half-closed";
     const bool both = (meta & STEER_META_HEARD_VM) && (meta & STEER_META_HEARD_PEER);
     return both ? "established" : "opening";
 }

@@ -8,7 +8,11 @@
 #include "steering/parse.h"
 #include "steering/table.h"
 
-enum { STEER_TRANSITION_TRIES = 4, STEER_WINDOW = 1 << 20 /* a generous receive window, bytes */ };
+enum {
+    STEER_TRANSITION_TRIES = 4,
+    STEER_WINDOW = 1 << 20,  /* a generous receive window, bytes */
+    STEER_SYN_DATA = 0xffff, /* no SYN brings more (RFC 7413) */
+};
 
 // Makes the session for `slot`. Counted before it is visible, so that whoever ends it finds it counted; a
 // loser takes its own count back. The caller forgets the handshake afterwards and not before, so that
@@ -64,14 +68,30 @@ STEER_INLINE bool steer_session_restarts(const struct steer_slot *slot, uint32_t
     return p->from_backend && (meta & STEER_META_FIN_VM || !repeats);
 }
 
+// The peer's SYN on a session that both have closed, its FIN acknowledged and the VM's perhaps not: the peer can
+// begin again only when it has nothing left of the old one (RFC 9293 section 3.6.1, RFC 6191), and then its
+// numbers are beyond. What is not beyond may be an old duplicate, and whom it concerned can tell.
+STEER_INLINE bool steer_session_is_left(const struct steer_slot *slot, uint32_t meta,
+                                        const struct steer_packet *p)
+{
+    const uint32_t left = STEER_META_FIN_VM | STEER_META_FIN_PEER | STEER_META_FIN_PEER_ACKED;
+    return (meta & left) == left && (int32_t)(p->seq - STEER_PEEK(slot->peer_edge)) > 0;
+}
+
+// A number that acknowledges the SYN with which the VM opens, and perhaps the data it brought.
+STEER_INLINE bool steer_acknowledges_syn(const struct steer_slot *slot, uint32_t number)
+{
+    return number - (STEER_PEEK(slot->vm_edge) + 1) <= STEER_SYN_DATA;
+}
+
 // A peer's RST counts only near what the VM has acknowledged (RFC 5961 section 3): elsewhere the VM
 // ignores it as well. Inside the window but not exact, the VM answers with a challenge ACK, which revives
-// the entry. Before the VM has acknowledged anything the RST must acknowledge its SYN.
+// the entry. Before the VM has acknowledged anything the RST must acknowledge its SYN (RFC 9293 section 3.10.7.3).
 STEER_INLINE bool steer_rst_plausible(const struct steer_slot *slot, uint32_t meta,
                                       const struct steer_packet *p)
 {
-    if (!(meta & STEER_META_HEARD_PEER) && p->tcp_flags & WIRE_TCP_ACK)
-        return p->ack == STEER_PEEK(slot->vm_edge) + 1;
+    if (meta & STEER_META_OPENING)
+        return p->tcp_flags & WIRE_TCP_ACK && steer_acknowledges_syn(slot, p->ack);
     return p->seq - STEER_PEEK(slot->peer_edge) < STEER_WINDOW;
 }
 
@@ -86,11 +106,29 @@ STEER_INLINE bool steer_fin_plausible(const struct steer_slot *slot, uint32_t me
     return !(meta & STEER_META_FIN_PEER_ACKED) && STEER_PEEK(slot->peer_edge) - fin < STEER_WINDOW;
 }
 
+// Opening, the VM answers a SYN-ACK that acknowledges something else with the number that it would have needed,
+// and goes on waiting for the right one (RFC 9293 section 3.10.7.3): else a forged SYN-ACK could end a session.
+STEER_INLINE bool steer_rst_ends_own(const struct steer_slot *slot, uint32_t meta,
+                                     const struct steer_packet *p)
+{
+    return !(meta & STEER_META_OPENING) || p->tcp_flags & WIRE_TCP_ACK ||
+           steer_acknowledges_syn(slot, p->seq);
+}
+
+STEER_INLINE bool steer_brings_data(const struct steer_packet *p)
+{
+    return p->length > ((p->tcp_flags & (WIRE_TCP_SYN | WIRE_TCP_FIN)) != 0);
+}
+
 STEER_INLINE uint32_t steer_meta_from_vm(struct steer_slot *slot, uint32_t meta, const struct steer_packet *p)
 {
     meta |= STEER_META_HEARD_VM;
     if (p->kind == STEER_RST)
-        return meta | STEER_META_CLOSED;
+        return steer_rst_ends_own(slot, meta, p) ? meta | STEER_META_CLOSED : meta;
+    if (p->tcp_flags & WIRE_TCP_ACK)
+        meta &= ~(uint32_t)STEER_META_OPENING;
+    if (meta & STEER_META_FIN_PEER && steer_brings_data(p))
+        meta |= STEER_META_HALF_USED;
     // It speaks, so it did not believe the RST; or it had spoken before the RST reached it. Which of the
     // two only the peer can tell, by saying more. Until then the entry is kept, but not for hours.
     if (meta & STEER_META_RESET)
@@ -113,6 +151,8 @@ STEER_INLINE uint32_t steer_meta_from_peer(struct steer_slot *slot, uint32_t met
     if (p->kind == STEER_RST)
         return steer_rst_plausible(slot, meta, p) ? meta | STEER_META_RESET : meta;
     meta |= STEER_META_HEARD_PEER;
+    if (meta & STEER_META_FIN_VM && steer_brings_data(p))
+        meta |= STEER_META_HALF_USED;
     if (p->ack - STEER_PEEK(slot->vm_edge) + STEER_WINDOW <= 2u * STEER_WINDOW) /* of this very connection */
         meta &= ~(uint32_t)STEER_META_DOUBTED;
     if (p->tcp_flags & WIRE_TCP_FIN && steer_fin_plausible(slot, meta, p)) {
@@ -166,7 +206,8 @@ STEER_INLINE void steer_session_track(struct steer_plane *plane, enum steer_tabl
                                       const struct steer_packet *p, uint32_t tick)
 {
     uint32_t heard = p->from_backend ? STEER_META_HEARD_VM : STEER_META_HEARD_PEER;
-    bool ends = (p->tcp_flags & (WIRE_TCP_FIN | WIRE_TCP_RST)) || (meta & STEER_META_ENDING);
+    bool ends =
+        (p->tcp_flags & (WIRE_TCP_FIN | WIRE_TCP_RST)) || (meta & (STEER_META_ENDING | STEER_META_OPENING));
     if (meta & STEER_META_CLOSED)
         return; /* the linger counts from the close, late retransmissions do not prolong it */
     if (STEER_PEEK(slot->last_tick) != tick)
@@ -190,6 +231,21 @@ STEER_INLINE bool steer_is_tombstone(uint64_t word, uint32_t owner)
     return (steer_is_draining(word) || steer_is_hosting(word)) && owner == steer_authority(word);
 }
 
+// In use until somebody says otherwise, so that only the long limit ends it (RFC 5382 REQ-5): both have spoken, and
+// at most one has closed. When the peer has, the VM still holds its socket, for its own FIN or RST would have been
+// seen. When the VM has, it may have left without waiting for the peer's FIN, unless the peer goes on sending.
+STEER_INLINE bool steer_session_is_open(uint32_t meta)
+{
+    const uint32_t heard = STEER_META_HEARD_VM | STEER_META_HEARD_PEER;
+    if ((meta & heard) != heard || meta & (STEER_META_DOUBTED | STEER_META_OPENING))
+        return false;
+    if (!(meta & (STEER_META_FIN_VM | STEER_META_FIN_PEER)))
+        return true;
+    if (meta & STEER_META_FIN_VM && meta & STEER_META_FIN_PEER)
+        return false;
+    return meta & STEER_META_HALF_USED || (meta & STEER_META_FIN_PEER && meta & STEER_META_WHOLE);
+}
+
 STEER_INLINE uint32_t steer_session_timeout(const struct vm_record *vm, uint64_t word, uint32_t meta,
                                             uint8_t protocol)
 {
@@ -202,9 +258,7 @@ STEER_INLINE uint32_t steer_session_timeout(const struct vm_record *vm, uint64_t
         return t->icmp;
     if (protocol != WIRE_PROTOCOL_TCP)
         return t->udp;
-    bool established = (meta & STEER_META_HEARD_VM) && (meta & STEER_META_HEARD_PEER) &&
-                       !(meta & (STEER_META_FIN_VM | STEER_META_FIN_PEER | STEER_META_DOUBTED));
-    return established ? t->established : t->transitory;
+    return steer_session_is_open(meta) ? t->established : t->transitory;
 }
 
 STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table table, struct steer_slot *slot,

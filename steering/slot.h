@@ -39,10 +39,13 @@ enum {
     STEER_META_FIN_PEER_ACKED = 1 << 8,
     STEER_META_HEARD_PEER = 1 << 9, /* both heard: established, the long timeout */
     STEER_META_HEARD_VM = 1 << 10,
-    STEER_META_NOTED = 1 << 11,    /* handshake: vm_edge is the SYN-ACK's sequence number */
-    STEER_META_SPILLED = 1 << 12,  /* lies in the overflow area */
-    STEER_META_DOUBTED = 1 << 13,  /* the VM spoke after a RST, the peer has not: short limit */
-    STEER_META_STATE = 0x00fffffc, /* owner and flags */
+    STEER_META_NOTED = 1 << 11,   /* handshake: vm_edge is the SYN-ACK's sequence number */
+    STEER_META_SPILLED = 1 << 12, /* lies in the overflow area */
+    STEER_META_DOUBTED = 1 << 13, /* the VM spoke after a RST, the peer has not: short limit */
+    STEER_META_OPENING = 1 << 14, /* the VM has sent its SYN and acknowledged nothing yet */
+    STEER_META_WHOLE = 1 << 15,   /* seen from its beginning: no FIN of the VM has passed before the entry */
+    STEER_META_HALF_USED = 1 << 16, /* one has closed, and the other one has sent data since */
+    STEER_META_STATE = 0x00fffffc,  /* owner and flags */
     STEER_META_GENERATION_SHIFT = 24
 };
 #define STEER_META_ENDING \

@@ -223,6 +223,10 @@ STEER_INLINE void steer_remember_session(struct steer_plane *plane, struct steer
     // An acknowledgement in either direction says that both ends have spoken.
     if (p->tcp_flags & WIRE_TCP_ACK)
         fresh.state |= STEER_META_HEARD_VM | STEER_META_HEARD_PEER;
+    if (from_vm && p->kind == STEER_SYN)
+        fresh.state |= STEER_META_OPENING | STEER_META_WHOLE;
+    if (v->why == STEER_WHY_PROVEN || v->why == STEER_WHY_HANDSHAKE)
+        fresh.state |= STEER_META_WHOLE;
     // A bare ACK that answers no handshake may be the last word of a half-open or closing socket.
     if (v->why != STEER_WHY_HANDSHAKE && from_vm && p->kind == STEER_SEGMENT && p->length == 0)
         fresh.state |= STEER_META_DOUBTED;
@@ -353,8 +357,12 @@ STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struc
             c->facts.session = steer_session_record(c->session_meta);
             c->facts.session_owner = (uint8_t)steer_meta_owner(c->session_meta);
             c->facts.doubted = (c->session_meta & STEER_META_DOUBTED) != 0;
-            if (p->tcp_flags & WIRE_TCP_SYN)
+            if (p->tcp_flags & WIRE_TCP_SYN) {
                 c->facts.restarts = steer_session_restarts(session, c->session_meta, p);
+                if (p->kind == STEER_SYN && !p->from_backend &&
+                    steer_session_is_left(session, c->session_meta, p))
+                    c->facts.session = STEER_CLOSED;
+            }
         } else {
             steer_look_for_newcomer(plane, c, p);
         }

@@ -159,7 +159,7 @@ struct steer_translation {
 // that repeats its SYN for ever cannot keep the source from draining.
 struct steer_timeouts {
     uint32_t established;
-    uint32_t transitory; /* opening or half closed */
+    uint32_t transitory; /* opening or closing */
     uint32_t udp;        /* and every other protocol without an end */
     uint32_t icmp;
     uint32_t handshake;

@@ -292,7 +292,7 @@ Bytes icmp_error(const IcmpError& error) {
     const bool v4 = error.about.at(12) == 0x08;
     const std::size_t header = v4 ? (error.about.at(14) & 15u) * 4u : 40u;
     Bytes l4{error.type ? error.type : static_cast<std::uint8_t>(v4 ? 3 : 2), 0, 0, 0, 0, 0, 5, 0};
-    if (v4 && !error.type) l4[1] = 4;
+    l4[1] = v4 && !error.type ? 4 : error.code;
     const std::size_t end = std::min(14 + header + error.l4_bytes, error.about.size());
     l4.insert(l4.end(), error.about.begin() + 14,
               error.about.begin() + static_cast<std::ptrdiff_t>(end));

@@ -117,6 +117,7 @@ struct IcmpError {
     std::string router;
     std::uint8_t type = 0;
     std::size_t l4_bytes = 8;
+    std::uint8_t code = 0;  // of `type`
 };
 Bytes icmp_error(const IcmpError& error);
 
