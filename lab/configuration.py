@@ -73,9 +73,15 @@ class Files:
             "timeouts": {"udp_s": self.idle_s, "icmp_s": self.idle_s, "handshake_s": self.idle_s,
                          "transitory_s": 2 * self.idle_s, "linger_s": 1},
             "ports": [{"name": "uplink", "interface": "uplink", "role": "uplink"},
-                      {"name": "host-a", "interface": "host-a", "role": "vm"},
-                      {"name": "host-b", "interface": "host-b", "role": "vm"}],
+                      self._vm_port("host-a"), self._vm_port("host-b")],
         }
+
+    def _vm_port(self, host):
+        """Plane ebpf: the veth to the host's bridge. Plane dpdk: the socket of the host's QEMU."""
+        port = {"name": host, "role": "vm"}
+        if self.lab.plane == "ebpf":
+            return {**port, "interface": host}
+        return {**port, "device": f"vhost-user:{self.lab.run / host / 'web-1.vhost'}"}
 
     def _agent(self, host):
         address = network.MANAGEMENT[host]
@@ -114,4 +120,5 @@ class Files:
             "kernel": str(guest / "vmlinuz"), "initrd": str(guest / "initramfs"), "append": KERNEL_WORDS,
             "mac": MAC, "addresses": ["10.1.0.10", "fd00:1::10"],
             "regions": [{"name": "sessions", "size_mib": 16}],
+            "network": {"kind": "tap" if self.lab.plane == "ebpf" else "vhost-user"},
         }

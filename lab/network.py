@@ -4,7 +4,8 @@
                            \\--host-b-- host-b
     controller, switch, host-a, host-b              management network 10.99.0.0/24
 
-On plane ebpf the switch's ports are in a bridge, which switches what is not managed; plane dpdk does that itself.
+On plane ebpf the switch's ports are in a bridge, which switches what is not managed. Plane dpdk does that itself, and
+has the hosts' VMs by vhost-user: there is no network between switch and hosts then, but one socket a host.
 Names inside a namespace are plain; only the namespaces carry the lab's prefix. Everything can be asked
 for twice, and `remove` takes away whatever part of it is there.
 """
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import time
 
+HOSTS = ("host-a", "host-b")
 PLACES = ("client", "switch", "host-a", "host-b", "controller")
 MANAGEMENT = {"controller": "10.99.0.1", "switch": "10.99.0.2", "host-a": "10.99.0.3", "host-b": "10.99.0.4"}
 CLIENT_ADDRESSES = ("10.1.0.1/24", "fd00:1::1/64")
@@ -68,7 +70,8 @@ def _veth(prefix, one, one_name, other, other_name):
 
 
 def _client_network(prefix, places, plane):
-    for place, port in (("client", "uplink"), ("host-a", "host-a"), ("host-b", "host-b")):
+    hosts = HOSTS if plane == "ebpf" else ()  # plane dpdk comes to the sockets of the hosts' QEMUs
+    for place, port in (("client", "uplink"), *((host, host) for host in hosts)):
         _veth(prefix, "switch", port, place, "eth0")
     # XDP on the uplink redirects whole frames: a checksum left to be finished by a device would never be.
     # And it answers ARP itself: without GRO on the far end of a veth such answers vanish silently.
@@ -76,19 +79,14 @@ def _client_network(prefix, places, plane):
     for address in CLIENT_ADDRESSES:
         places["client"].ip(f"address add {address} dev eth0" + (" nodad" if ":" in address else ""))
     places["client"].ip("link set eth0 up")
-    for host in ("host-a", "host-b"):
+    for host in hosts:
         # Without GRO on the far end, frames that XDP redirects into a veth vanish silently.
         places[host].run("ethtool", "-K", "eth0", "gro", "on")
-        if plane == "dpdk":
-            # An af_packet device takes bytes for what they are: what guests leave to be finished is finished here.
-            places[host].run("ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off")
         _bridge(places[host], "br0", ["eth0"])
-    ports = ["uplink", "host-a", "host-b"]
     if plane == "ebpf":
-        _bridge(places["switch"], "br0", ports)
+        _bridge(places["switch"], "br0", ["uplink", *hosts])
     else:
-        for port in ports:
-            places["switch"].ip(f"link set {port} up")
+        places["switch"].ip("link set uplink up")
 
 
 def _management_network(prefix, places):

@@ -60,6 +60,17 @@ struct RegionSpec {
 };
 BOOST_DESCRIBE_STRUCT(RegionSpec, (), (name, size_mib))
 
+enum class NetworkKind { tap, vhost_user };
+BOOST_DESCRIBE_ENUM(NetworkKind, tap, vhost_user)
+
+// How the VM's network device meets the host. tap: an interface of the agent's making. vhost-user: QEMU listens
+// on a unix socket, and a switch on plane dpdk, whose port names it, comes to it.
+struct NetworkSpec {
+    NetworkKind kind = NetworkKind::tap;
+    std::string socket;  // vhost-user only; empty: <run_dir>/<id>.vhost of the agent
+};
+BOOST_DESCRIBE_STRUCT(NetworkSpec, (), (kind, socket))
+
 // A VM as its YAML describes it. Paths are on the agent's host and the same on every host.
 struct VmSpec {
     std::string id;
@@ -73,11 +84,12 @@ struct VmSpec {
     std::vector<std::string> addresses;  // hosted IPs the guest configures
     std::vector<RegionSpec> regions;
     bool guest_agent = true;  // qemu-ga on virtio-serial
+    NetworkSpec network;
     static constexpr std::string_view kRequired[] = {"id", "mac", "addresses"};
 };
 BOOST_DESCRIBE_STRUCT(VmSpec, (),
                       (id, machine, cpu, vcpus, memory_mib, kernel, initrd, append, disks, mac,
-                       addresses, regions, guest_agent))
+                       addresses, regions, guest_agent, network))
 
 struct AgentVm {
     std::string vm;

@@ -97,7 +97,7 @@ Task<AgentVm> Agent::prepare_incoming(protocol::IncomingRequest request) {
         started = co_await machine->start(BootMode::incoming);
     } else {
         started = co_await machine->start(BootMode::boot);
-        if (started) started = machine->set_link(machine->record().activated);
+        if (started) started = co_await machine->set_link(machine->record().activated);
     }
     if (!started) co_return std::unexpected(std::move(started).error().within(doing));
     Result<AgentVm> view = co_await machine->view();
@@ -142,11 +142,11 @@ Task<AgentVm> Agent::activate(std::string vm, protocol::ActivationRequest reques
         // A whole VM goes on as what it was: not a byte that was proven equal is touched.
         Result<void> done;
         if (clones) done = machine->write_role(request.role, record.epoch);
-        if (done) done = machine->set_link(true);
+        if (done) done = co_await machine->set_link(true);
         if (done) done = co_await machine->wait_for_link();
         if (done) done = co_await machine->resume();
         if (!done) {
-            (void)machine->set_link(false);
+            (void)co_await machine->set_link(false);
             co_return std::unexpected(std::move(done).error().within(doing));
         }
         record.activated = true;
@@ -157,7 +157,7 @@ Task<AgentVm> Agent::activate(std::string vm, protocol::ActivationRequest reques
         if (clones && record.spec.guest_agent)
             asio::co_spawn(executor, reseed(machine), asio::detached);
     } else {
-        Result<void> linked = machine->set_link(true);
+        Result<void> linked = co_await machine->set_link(true);
         record.activated = true;
         if (linked) linked = machine->save();
         if (!linked) co_return std::unexpected(std::move(linked).error().within(doing));
@@ -415,7 +415,7 @@ Task<void> Agent::retire(std::string vm, protocol::RetireRequest request) {
     Result<void> done;
     if (request.source_after == protocol::SourceAfter::keep) {
         // It stays as it is, paused or not, but never speaks again.
-        done = machine->set_link(false);
+        done = co_await machine->set_link(false);
         if (done && machine->is_alive() && record.paused_for == PausedFor::nobody)
             done = co_await machine->pause(PausedFor::merge_source);
         if (done) done = machine->remove_bases();

@@ -102,6 +102,19 @@ void check_config(const Config& config, std::vector<FieldError>& errors) {
         complain(errors, "/bridge", "an interface name has at most 15 characters");
 }
 
+void check_network(const protocol::NetworkSpec& network, const std::string& pointer,
+                   std::vector<FieldError>& errors) {
+    const std::string& socket = network.socket;
+    if (socket.empty()) return;
+    if (network.kind == protocol::NetworkKind::tap)
+        complain(errors, pointer + "/socket",
+                 "belongs to kind vhost-user: remove it or set the kind");
+    // sun_path holds 107 characters, and a fenced socket's name is longer by seven.
+    else if (socket.front() != '/' || socket.back() == '/' || socket.size() > 100)
+        complain(errors, pointer + "/socket",
+                 "\"" + socket + "\" is no absolute path of at most 100 characters");
+}
+
 }  // namespace
 
 void check_vm(const protocol::VmSpec& spec, const std::string& pointer,
@@ -134,6 +147,7 @@ void check_vm(const protocol::VmSpec& spec, const std::string& pointer,
         if (!is_address(spec.addresses[i]))
             complain(errors, pointer + "/addresses/" + std::to_string(i),
                      "\"" + spec.addresses[i] + "\" is no IP address without prefix length");
+    check_network(spec.network, pointer + "/network", errors);
     std::set<std::string> names;
     if (spec.regions.size() > 8) complain(errors, pointer + "/regions", "at most 8 regions");
     for (std::size_t i = 0; i < spec.regions.size(); ++i) {

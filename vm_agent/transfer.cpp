@@ -289,7 +289,7 @@ Task<void> TransferServer::take_whole(std::shared_ptr<FrameChannel> channel,
     done = co_await run_on<void>(agent_.host().pool, std::move(hold));
     if (done) done = check_waits(*machine);
     // Frames that arrive once the switch has turned wait in the tap until QEMU reads them.
-    if (done) done = machine->set_link(true);
+    if (done) done = co_await machine->set_link(true);
     if (done) done = co_await machine->wait_for_link();
     std::function<Result<void>()> finish = [=]() -> Result<void> {
         Result<void> said = channel->send(FrameType::standing_by, {});
@@ -306,7 +306,7 @@ Task<void> TransferServer::take_whole(std::shared_ptr<FrameChannel> channel,
     };
     if (done) done = co_await run_on<void>(agent_.host().pool, std::move(finish));
     if (done) done = co_await load(channel, machine, landing->epoch, devices);
-    if (!done) (void)machine->set_link(false);
+    if (!done) (void)co_await machine->set_link(false);
     co_return done;
 }
 

@@ -113,6 +113,7 @@ void WorkerLoop::forward_until_stopped() {
         file_.beat(worker_.plane.tick);
         const bool handed = take_handed_over();
         const bool busy = look_at_ports() || handed;
+        if (!busy) tx_stage(worker_);  // what waits
         tell_drained();
         rte_rcu_qsbr_quiescent(quiet_, kThread);
         const unsigned rest_us = back_off_.next(busy);

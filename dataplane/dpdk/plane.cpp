@@ -112,6 +112,9 @@ Result<std::unique_ptr<dataplane::Plane>> DpdkPlane::open(const PlaneOptions& op
     state->worker->uplink = sole_uplink(options.ports);
     state->worker->plane.directory = state->directory.get();
     std::ranges::copy(state->environment->ethdevs(), state->worker->device.begin());
+    for (std::size_t port = 0; port < options.ports.size(); ++port)
+        if (options.ports[port].device.kind == dataplane::Device::Kind::vhost_user)
+            state->worker->waiting[port] = std::make_unique<Waiting>(kTicksPerSecond);
     state->control.tables = &tables;
 
     state->events_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -8,9 +8,11 @@
 #include "steering/types.h"
 
 #include "dataplane/dpdk/stations.hpp"
+#include "dataplane/dpdk/waiting.hpp"
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -60,6 +62,7 @@ struct Worker {
     std::array<std::uint16_t, kPortsMax> device{};  // the ethdev of a port
     Counters counters;
     std::array<Departures, kPortsMax> departures{};
+    std::array<std::unique_ptr<Waiting>, kPortsMax> waiting;  // of ports whose device has no queue
 };
 
 // Fills the burst from the port's device; false when nothing has come.
@@ -68,7 +71,7 @@ void parse_stage(Burst& burst);
 void steer_stage(Worker& worker, Burst& burst);
 // Carries the verdicts out: every frame is in the departures or freed afterwards, and every reason counted.
 void rewrite_stage(Worker& worker, Burst& burst);
-// Sends everything that leaves; what a port does not take is dropped and counted.
+// Sends everything that leaves; what a port does not take waits where it may, else it is dropped and counted.
 void tx_stage(Worker& worker);
 
 // A burst that has come, up to its departures. Between rx and tx.

@@ -45,10 +45,24 @@ void add_regions(Words& words, const protocol::VmSpec& spec, const VmPaths& path
     }
 }
 
-void add_devices(Words& words, const protocol::VmSpec& spec, const VmPaths& paths) {
+void add_network(Words& words, const std::string& accelerator, const protocol::VmSpec& spec,
+                 const VmPaths& paths) {
+    std::string device = "virtio-net-pci,netdev=net0,id=nic0,romfile=,mac=" + spec.mac;
+    if (spec.network.kind == protocol::NetworkKind::tap) {
+        add(words, {"-netdev", "tap,id=net0,ifname=" + paths.tap() + ",script=no,downscript=no"});
+    } else {
+        add(words, {"-chardev", socket_chardev("vhost0", paths.vhost(spec))});
+        add(words, {"-netdev", "vhost-user,id=net0,chardev=vhost0"});
+        // QEMU 7.2 under TCG segfaults with vhost-user and MSI-X.
+        if (accelerator == "tcg") device += ",vectors=0";
+    }
+    add(words, {"-device", device});
+}
+
+void add_devices(Words& words, const std::string& accelerator, const protocol::VmSpec& spec,
+                 const VmPaths& paths) {
     add(words, {"-device", "virtio-rng-pci,id=rng0"});
-    add(words, {"-netdev", "tap,id=net0,ifname=" + paths.tap() + ",script=no,downscript=no"});
-    add(words, {"-device", "virtio-net-pci,netdev=net0,id=nic0,romfile=,mac=" + spec.mac});
+    add_network(words, accelerator, spec, paths);
     if (!spec.guest_agent) return;
     add(words, {"-device", "virtio-serial-pci,id=serial0"});
     add(words, {"-chardev", socket_chardev("qga", paths.guest_agent())});
@@ -68,7 +82,7 @@ std::vector<std::string> qemu_command_line(const QemuConfig& qemu, const std::st
     add(words, {"-qmp", "unix:" + escaped(paths.qmp()) + ",server=on,wait=off"});
     add(words, {"-chardev", "file,id=console,append=on,path=" + escaped(paths.console()), "-serial",
                 "chardev:console"});
-    add_devices(words, spec, paths);
+    add_devices(words, accelerator, spec, paths);
     add_regions(words, spec, paths);
     add(words, {"-kernel", spec.kernel});
     if (!spec.initrd.empty()) add(words, {"-initrd", spec.initrd});

@@ -6,7 +6,6 @@
 #include "vm_agent/guest/client.hpp"
 #include "vm_agent/memory/mapped_file.hpp"
 #include "vm_agent/vm/process.hpp"
-#include "vm_agent/vm/tap.hpp"
 
 #include <filesystem>
 
@@ -25,7 +24,6 @@ namespace {
 
 constexpr milliseconds kKillDeadline{10'000};
 constexpr milliseconds kGuestDeadline{1000};
-constexpr milliseconds kLinkPatience{4000};
 constexpr milliseconds kSweepEvery{20};
 constexpr int kSweepTries = 100;
 constexpr std::uint64_t kMib = 1 << 20;
@@ -100,7 +98,7 @@ Task<protocol::AgentVm> Machine::view() {
     vm.spec = record_.spec;
     vm.role = record_.role;
     vm.pid = find_process(paths_.pid(), "unix:" + paths_.qmp() + ",server=on,wait=off");
-    vm.link_up = is_tap_up(paths_.tap());
+    vm.link_up = is_link_up();
     vm.detail = detail_;
     if (record_.paused_for != PausedFor::nobody)
         vm.detail = "paused for " + json::enum_name(record_.paused_for);
@@ -146,8 +144,8 @@ Task<void> Machine::start(BootMode mode) {
         Result<std::uint64_t> epoch = region_epoch();
         done = epoch ? write_role(role, *epoch) : std::unexpected(std::move(epoch).error());
     }
-    if (done) done = create_tap(paths_.tap());
-    if (done) done = set_link(mode == BootMode::boot);
+    if (done) done = make_port();
+    if (done && has_tap()) done = co_await set_link(mode == BootMode::boot);
     if (!done) {
         (void)sweep(sweep_after_start(mode));
         co_return std::unexpected(std::move(done).error().within(doing));
@@ -156,15 +154,19 @@ Task<void> Machine::start(BootMode mode) {
         (void)remove_file(stale);
     std::vector<std::string> words =
         qemu_command_line(host_.config.qemu, host_.accelerator, record_.spec, paths_, mode);
-    std::function<Result<void>()> work = [self, words]() {
-        return start_detached(words, self->paths_.qemu_log(),
-                              seconds(self->host_.config.qemu.start_timeout_s));
+    std::function<Result<void>()> work = [self, words]() -> Result<void> {
+        Result<void> up = start_detached(words, self->paths_.qemu_log(),
+                                         seconds(self->host_.config.qemu.start_timeout_s));
+        if (up || self->has_tap() || up.error().fault != Fault::Retry) return up;
+        return std::unexpected(
+            std::move(up).error().within("wait for the switch at " + self->vhost_path()));
     };
     done = co_await run_on<void>(host_.pool, std::move(work));
     if (done) {
         Result<std::shared_ptr<qmp::Client>> client = co_await qmp();
         if (!client) done = std::unexpected(std::move(client).error());
     }
+    if (done && !has_tap()) done = co_await set_link(mode == BootMode::boot);
     if (done && mode == BootMode::incoming) done = co_await prepare_migration(/*incoming=*/true);
     if (!done) {
         detail_ = done.error().text();
@@ -238,7 +240,7 @@ Task<void> Machine::destroy(Sweep what) {
 }
 
 Result<void> Machine::sweep(Sweep what) {
-    Result<void> outcome = delete_tap(paths_.tap());
+    Result<void> outcome = remove_port();
     std::vector<std::string> files = paths_.base_files(record_.spec);
     files.push_back(paths_.ram());
     if (what == Sweep::everything) files = paths_.memory_files(record_.spec);
@@ -258,21 +260,6 @@ Result<void> Machine::remove_bases() {
         if (!removed && outcome) outcome = std::move(removed);
     }
     return outcome;
-}
-
-Result<void> Machine::set_link(bool up) {
-    const std::string& bridge = host_.config.bridge;
-    Result<void> done = set_tap_link(paths_.tap(), bridge, up ? Link::up : Link::down);
-    if (!done || !up || bridge.empty()) return done;
-    return pin_mac(paths_.tap(), record_.spec.mac);
-}
-
-Task<void> Machine::wait_for_link() {
-    std::function<Result<void>()> work = [tap = paths_.tap()]() {
-        return wait_until_running(tap, kLinkPatience);
-    };
-    Result<void> running = co_await run_on<void>(host_.pool, std::move(work));
-    co_return running;
 }
 
 }  // namespace godwit::agent

@@ -1,4 +1,4 @@
-// One VM on this host: its record, its QEMU, its tap and its files. Every effect is written into
+// One VM on this host: its record, its QEMU, its port and its files. Every effect is written into
 // the record before it is made, so that a restarted agent finds "maybe happened" and looks.
 #pragma once
 
@@ -61,8 +61,11 @@ public:
     Task<void> pause(PausedFor why);
     // Undoes pause(): observed running through QMP before the record forgets it.
     Task<void> resume();
-    Result<void> set_link(bool up);
+    // Of a VM without QEMU: its tap only. Down is a fence: nothing passes in or out, also after the switch was
+    // restarted. Up on vhost-user returns when the switch is there.
+    Task<void> set_link(bool up);
     Task<void> wait_for_link();  // until what is set up really passes frames
+    bool is_link_up() const;
     // x-ignore-shared and events; on both sides, before any device state is written or read.
     Task<void> prepare_migration(bool incoming);
     // Device state of the paused VM into `fd`; the file's size is the stream's.
@@ -82,6 +85,12 @@ public:
 
 private:
     Task<void> make_memory();
+    bool has_tap() const { return record_.spec.network.kind == protocol::NetworkKind::tap; }
+    std::string vhost_path() const { return paths_.vhost(record_.spec); }
+    Result<void> make_port();    // what QEMU opens
+    Result<void> remove_port();  // fine when it is not there
+    Task<void> set_vhost_link(bool up);
+    Task<void> await_switch();
     Task<void> ask_to_leave(pid_t pid);
     Task<bool> wait_gone(pid_t pid, std::chrono::milliseconds deadline);
     Task<std::string> query_status();

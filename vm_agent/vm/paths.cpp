@@ -12,6 +12,14 @@ VmPaths::VmPaths(const Config& config, const std::string& vm)
       tap_(fmt::format("{}{:08x}", config.tap_prefix,
                        static_cast<std::uint32_t>(XXH3_64bits(vm.data(), vm.size())))) {}
 
+std::string VmPaths::vhost(const protocol::VmSpec& spec) const {
+    return spec.network.socket.empty() ? run_ + ".vhost" : spec.network.socket;
+}
+
+std::string VmPaths::vhost_fenced(const protocol::VmSpec& spec) const {
+    return vhost(spec) + ".fenced";
+}
+
 std::vector<std::string> VmPaths::base_files(const protocol::VmSpec& spec) const {
     std::vector<std::string> files;
     for (const protocol::RegionSpec& one : spec.regions) files.push_back(region_base(one.name));

@@ -26,6 +26,10 @@ public:
     std::string undo() const { return shm_ + ".undo"; }
     std::string merged() const { return shm_ + ".merged"; }
     const std::string& tap() const { return tap_; }
+    // Where QEMU listens for the switch.
+    std::string vhost(const protocol::VmSpec& spec) const;
+    // Where that socket is while the link is down: nobody who comes finds it.
+    std::string vhost_fenced(const protocol::VmSpec& spec) const;
 
     // Memory, bases and merge files (not the record): what a sweep removes.
     std::vector<std::string> memory_files(const protocol::VmSpec& spec) const;

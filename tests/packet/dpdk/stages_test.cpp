@@ -4,6 +4,8 @@
 #include "tests/packet/dpdk/eal.hpp"
 #include "tests/packet/frame.hpp"
 
+#include <numeric>
+#include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
 #include <gtest/gtest.h>
@@ -25,7 +27,10 @@ protected:
         vm.timeouts = {7440, 240, 300, 60, 30, 3, 900, 0};
         own(0);
     }
-    ~Stages() override { EXPECT_EQ(Eal::instance().frames_out(), 0u) << "frames were lost"; }
+    ~Stages() override {
+        worker_.waiting = {};
+        EXPECT_EQ(Eal::instance().frames_out(), 0u) << "frames were lost";
+    }
 
     void own(std::uint32_t slot) { records_[0].steer = steer_word(1, slot, slot, STEER_VALID, 3); }
     std::vector<std::string> burst(std::uint16_t port, const std::vector<Bytes>& frames) {
@@ -153,6 +158,69 @@ TEST_F(Stages, FencedFramesAreCountedForTheirSender) {
     EXPECT_EQ(left(), (Counts{0, 0, 0, 0}));
     EXPECT_EQ(worker_.counters.backends[1].fenced, 1u);
     EXPECT_EQ(worker_.counters.backends[0].fenced, 0u);
+}
+
+// A ring is a far end that takes so many frames and then is away until somebody reads.
+class PortThatWaits : public Stages {
+protected:
+    static constexpr unsigned kRoom = 1023;  // net_ring's rings have 1024 places
+    PortThatWaits() {
+        worker_.device[0] = Eal::instance().loop(0);
+        worker_.ports = 1;
+        worker_.waiting[0] = std::make_unique<dpdk::Waiting>(/*ticks_per_s=*/100);
+    }
+    void send(unsigned count) {
+        for (unsigned i = 0; i < count; ++i) {
+            dpdk::Departures& leaving = worker_.departures[0];
+            leaving.frames[leaving.count++] = Eal::instance().frame(
+                {static_cast<std::uint8_t>(next_ >> 8), static_cast<std::uint8_t>(next_)});
+            ++next_;
+            dpdk::tx_stage(worker_);
+        }
+    }
+    // The numbers of the frames that have come out, in order.
+    std::vector<unsigned> read() {
+        std::vector<unsigned> numbers;
+        rte_mbuf* frame = nullptr;
+        while (rte_eth_rx_burst(worker_.device[0], 0, &frame, 1) == 1) {
+            numbers.push_back(bytes_of(frame)[0] * 256u + bytes_of(frame)[1]);
+            rte_pktmbuf_free(frame);
+        }
+        return numbers;
+    }
+    static std::vector<unsigned> from(unsigned first, unsigned count) {
+        std::vector<unsigned> numbers(count);
+        std::iota(numbers.begin(), numbers.end(), first);
+        return numbers;
+    }
+    unsigned next_ = 0;
+};
+
+TEST_F(PortThatWaits, GetsWhatItDidNotTakeInOrderWhenItIsBack) {
+    send(kRoom + 37);
+    EXPECT_EQ(read(), from(0, kRoom));
+    send(10);
+    EXPECT_EQ(read(), from(kRoom, 47)) << "what waits goes first";
+    dpdk::tx_stage(worker_);
+    EXPECT_EQ(read(), from(0, 0));
+    EXPECT_EQ(worker_.counters.unsent, 0u);
+}
+
+TEST_F(PortThatWaits, IsNotWaitedForLongerThanItsTime) {
+    send(kRoom + 37);
+    worker_.plane.tick += dpdk::Waiting::kLongest_s * 100 - 1;
+    send(10);
+    worker_.plane.tick += 1;
+    EXPECT_EQ(read().size(), kRoom);
+    dpdk::tx_stage(worker_);
+    EXPECT_EQ(read(), from(kRoom + 37, 10));
+    EXPECT_EQ(worker_.counters.unsent, 37u);
+}
+
+TEST_F(PortThatWaits, HasRoomForSoManyAndDropsTheLatest) {
+    send(kRoom + dpdk::Waiting::kMax + 5);
+    EXPECT_EQ(worker_.counters.unsent, 5u);
+    EXPECT_EQ(read().size(), kRoom);
 }
 
 TEST_F(Stages, WhatLeavesByTxComesInByRx) {

@@ -74,13 +74,16 @@ protocol::VmSpec example() {
     return load_vm_file(GODWIT_CONFIGS "/vm-web-1.yaml")->spec;
 }
 
-std::vector<std::string> words_for(const std::string& host, BootMode mode) {
+std::vector<std::string> words_for(const std::string& host, BootMode mode,
+                                   const protocol::NetworkSpec& network = {},
+                                   const std::string& accelerator = "tcg") {
     Config config;
     config.id = host;
     config.run_dir = "/run/" + host;
     config.shm_dir = "/shm,with comma";
     protocol::VmSpec spec = example();
-    return qemu_command_line(config.qemu, "tcg", spec, VmPaths(config, spec.id), mode);
+    spec.network = network;
+    return qemu_command_line(config.qemu, accelerator, spec, VmPaths(config, spec.id), mode);
 }
 
 bool has(const std::vector<std::string>& words, const std::string& word) {
@@ -110,6 +113,42 @@ TEST(CommandLine, BothHostsBuildTheSameDevices) {
     EXPECT_EQ(devices(words_for("host-a", BootMode::boot)), devices(there));
     EXPECT_TRUE(has(there, "-incoming"));
     EXPECT_TRUE(has(there, "-S"));
+}
+
+TEST(VmFile, NetworkIsATapOrASocketAndNoMixture) {
+    const std::string head =
+        "apiVersion: godwit/v1\nkind: Vm\nspec:\n  id: web-1\n  kernel: /k\n  mac: "
+        "\"52:54:00:00:00:01\"\n"
+        "  addresses: []\n  network: ";
+    EXPECT_EQ(errors_of(head + "{kind: tap}\n", true), "");
+    EXPECT_EQ(errors_of(head + "{kind: vhost-user}\n", true), "");
+    EXPECT_EQ(errors_of(head + "{kind: vhost-user, socket: /run/web-1.sock}\n", true), "");
+    for (const std::string wrong :
+         {"{socket: /run/web-1.sock}", "{kind: vhost-user, socket: web-1.sock}",
+          "{kind: vhost-user, socket: /run/}"})
+        EXPECT_NE(errors_of(head + wrong + "\n", true).find("/spec/network/socket"),
+                  std::string::npos)
+            << wrong;
+    const std::string longest = "/" + std::string(99, 's');
+    EXPECT_EQ(errors_of(head + "{kind: vhost-user, socket: " + longest + "}\n", true), "");
+    EXPECT_NE(errors_of(head + "{kind: vhost-user, socket: " + longest + "s}\n", true), "");
+    EXPECT_NE(errors_of(head + "{kind: bridge}\n", true).find("/spec/network/kind"),
+              std::string::npos);
+}
+
+TEST(CommandLine, AVhostUserVmListensForItsSwitch) {
+    const protocol::NetworkSpec network{protocol::NetworkKind::vhost_user, ""};
+    const std::vector<std::string> words = words_for("host-a", BootMode::boot, network);
+    EXPECT_TRUE(has(words, "socket,id=vhost0,path=/run/host-a/web-1.vhost,server=on,wait=off"));
+    EXPECT_TRUE(has(words, "vhost-user,id=net0,chardev=vhost0"));
+    EXPECT_FALSE(std::ranges::any_of(
+        words, [](const std::string& word) { return word.starts_with("tap,"); }));
+    const std::string device = "virtio-net-pci,netdev=net0,id=nic0,romfile=,mac=52:54:00:00:00:01";
+    EXPECT_TRUE(has(words, device + ",vectors=0")) << "MSI-X under TCG";
+    EXPECT_TRUE(has(words_for("host-a", BootMode::boot, network, "kvm"), device));
+    EXPECT_TRUE(
+        has(words_for("host-b", BootMode::boot, {protocol::NetworkKind::vhost_user, "/run/x.sock"}),
+            "socket,id=vhost0,path=/run/x.sock,server=on,wait=off"));
 }
 
 TEST(Paths, TapNamesFitAndTwoHostsNeverMeet) {
