@@ -74,6 +74,8 @@ void check_dpdk(const SwitchConfig& config, Errors& errors) {
         check_range(dpdk.lcores[i], 0, kCpusMax - 1, errors, "/dpdk/lcores/" + std::to_string(i));
     require(dpdk.file_prefix.find_first_of("/ \t\n") == std::string::npos, errors,
             "/dpdk/file_prefix", "becomes part of a file name, neither / nor spaces may be in it");
+    require(dpdk.table_dir.empty() || dpdk.table_dir.front() == '/', errors, "/dpdk/table_dir",
+            "expected an absolute path of a directory on tmpfs or hugetlbfs");
     require(config.plane != PlaneKind::dpdk || config.ports.size() <= kDpdkPortsMax, errors,
             "/ports", "plane dpdk has at most " + std::to_string(kDpdkPortsMax) + " ports");
 }

@@ -34,7 +34,7 @@ struct DpdkConfig {
     std::uint32_t memory_mb = 128;
     bool hugepages = false;
     std::string file_prefix;  // empty: godwit-ID
-    std::string table_dir;    // empty: state_dir
+    std::string table_dir;    // on tmpfs or hugetlbfs; empty: /dev/shm/godwit-ID
 };
 BOOST_DESCRIBE_STRUCT(DpdkConfig, (), (lcores, memory_mb, hugepages, file_prefix, table_dir))
 

@@ -32,7 +32,7 @@ Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config) {
         options.ports.push_back({port.name, port.role, *device});
     }
     const DpdkConfig& dpdk = config.dpdk;
-    options.table_dir = dpdk.table_dir.empty() ? config.state_dir : dpdk.table_dir;
+    options.table_dir = dpdk.table_dir.empty() ? "/dev/shm/godwit-" + config.id : dpdk.table_dir;
     options.sizes = sizes_of(config);
     options.timeouts_s = timeouts_of(config);
     options.lcores = dpdk.lcores;

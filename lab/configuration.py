@@ -67,7 +67,7 @@ class Files:
             "peer_token_file": str(self.peer_token_file),
             "state_dir": self._directory(self.lab.out, "switch"),
             "bpffs": str(self.lab.bpffs),
-            "dpdk": {"file_prefix": "godwit-lab-" + self.lab.prefix, "table_dir": str(self.lab.run)},
+            "dpdk": {"file_prefix": "godwit-lab-" + self.lab.prefix, "table_dir": self._directory(self.lab.shm, "tables")},
             "tables": {"sessions_v4": 65536, "sessions_v6": 16384, "handshakes": 4096},
             # Short, so that flows without an end of their own do not hold up a drain for minutes.
             "timeouts": {"udp_s": self.idle_s, "icmp_s": self.idle_s, "handshake_s": self.idle_s,

@@ -7,9 +7,11 @@
 #include <cstring>
 #include <fcntl.h>
 #include <fstream>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 #include <utility>
@@ -60,9 +62,27 @@ Result<int> open_alone(const std::string& path) {
     Descriptor file{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
     if (file.fd < 0) return fail_errno(Fault::Rejected, "open the session table " + path);
     if (flock(file.fd, LOCK_EX | LOCK_NB) != 0)
-        return fail(Fault::Conflict, "open the session table " + path,
-                    "another godwit-switch uses it; give each a state_dir of its own");
+        return fail(
+            Fault::Conflict, "open the session table " + path,
+            "another godwit-switch uses it; give each an id or a dpdk.table_dir of its own");
     return file.release();
+}
+
+// The pages of the file's memory in bytes; hugetlbfs has files of whole ones only.
+Result<std::size_t> page_of(int fd, const std::string& path) {
+    struct statfs about{};
+    if (fstatfs(fd, &about) != 0) return fail_errno(Fault::Rejected, "look at " + path);
+    const auto kind = static_cast<unsigned long>(about.f_type);
+    if (kind == HUGETLBFS_MAGIC || kind == TMPFS_MAGIC || kind == RAMFS_MAGIC)
+        return static_cast<std::size_t>(about.f_bsize);
+    return fail(Fault::Rejected, "open the session table " + path,
+                "the place is on a disk, and every packet would be written back to it; set "
+                "dpdk.table_dir to a "
+                "directory on tmpfs, such as one in /dev/shm, or on hugetlbfs");
+}
+
+std::size_t whole_pages(std::size_t bytes, std::size_t page) {
+    return (bytes + page - 1) / page * page;
 }
 
 // Space now, or an error now: a store into a page that the file system has no room for is a SIGBUS later.
@@ -93,33 +113,31 @@ TableFile::~TableFile() {
     close(fd_);
 }
 
-// 0: there is nothing to take over.
-Result<std::size_t> TableFile::prepare(int fd, const std::string& path,
-                                       const dataplane::TableSizes& sizes) {
+// The header that is there; with layout 0 one to be written, because there is nothing to take over.
+Result<TableFile::Header> TableFile::prepare(int fd, const std::string& path, std::size_t page,
+                                             const dataplane::TableSizes& sizes) {
     Header known{};
     const ssize_t got = pread(fd, &known, sizeof(known), 0);
     if (got < 0) return fail_errno(Fault::Rejected, "read " + path);
     if (got == 0 || known.layout == 0 || known.boot != boot_id()) {
         Header fresh{kMagic, 0, 0, boot_id(), 0, dataplane::fresh_config(sizes)};
         fresh.bytes = bytes_of(fresh.config);
-        Result<void> room = make_room(fd, fresh.bytes, path);
+        Result<void> room = make_room(fd, whole_pages(fresh.bytes, page), path);
         if (!room) return std::unexpected(std::move(room).error());
-        if (pwrite(fd, &fresh, sizeof(fresh), 0) != ssize_t{sizeof(fresh)})
-            return fail_errno(Fault::Rejected, "write " + path);
-        return 0;
+        return fresh;
     }
     struct stat about{};
     const bool whole = got == ssize_t{sizeof(known)} && known.magic == kMagic &&
                        known.layout == kLayout && known.bytes == bytes_of(known.config) &&
                        fstat(fd, &about) == 0 &&
-                       static_cast<std::uint64_t>(about.st_size) == known.bytes;
+                       static_cast<std::uint64_t>(about.st_size) == whole_pages(known.bytes, page);
     if (!whole)
         return fail(Fault::Conflict, "adopt " + path,
                     "the tables there have another layout than this version (" +
                         std::to_string(kLayout) +
                         "); finish or cancel the running migrations, then remove the file",
                     "layout-mismatch");
-    return known.bytes;
+    return known;
 }
 
 Result<std::unique_ptr<TableFile>> TableFile::open(const std::string& path,
@@ -127,18 +145,24 @@ Result<std::unique_ptr<TableFile>> TableFile::open(const std::string& path,
     Result<int> fd = open_alone(path);
     if (!fd) return std::unexpected(std::move(fd).error());
     Descriptor file{*fd};
-    Result<std::size_t> adopts = prepare(file.fd, path, sizes);
-    if (!adopts) return std::unexpected(std::move(adopts).error());
-    struct stat about{};
-    if (fstat(file.fd, &about) != 0) return fail_errno(Fault::Rejected, "look at " + path);
-    const auto bytes = static_cast<std::size_t>(about.st_size);
+    Result<std::size_t> page = page_of(file.fd, path);
+    if (!page) {
+        struct stat about{};
+        const bool ours = fstat(file.fd, &about) == 0 && about.st_size == 0;  // just made
+        if (ours) unlink(path.c_str());
+        return std::unexpected(std::move(page).error());
+    }
+    Result<Header> header = prepare(file.fd, path, *page, sizes);
+    if (!header) return std::unexpected(std::move(header).error());
+    const std::size_t bytes = whole_pages(header->bytes, *page);
     // Populated: a first touch in the middle of a burst would cost microseconds.
     void* memory =
         mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file.fd, 0);
     if (memory == MAP_FAILED) return fail_errno(Fault::Rejected, "map " + path);
     std::unique_ptr<TableFile> table(
         new TableFile(file.release(), static_cast<std::byte*>(memory), bytes));
-    table->adopted_ = *adopts > 0;
+    table->adopted_ = header->layout != 0;
+    if (!table->adopted_) *reinterpret_cast<Header*>(memory) = *header;
     table->lay_out();
     if (table->adopted_) table->repaired_ = repair(table->tables_);
     __atomic_store_n(&reinterpret_cast<Header*>(memory)->layout, kLayout, __ATOMIC_RELEASE);

@@ -1,6 +1,6 @@
-// The plane's memory as a file that every godwit-switch of one state directory maps, one at a time: a process
-// that dies leaves the sessions to the next one. The file belongs to one boot of the machine, because its
-// ticks do.
+// The plane's memory as a file that every godwit-switch of one switch maps, one at a time: a process that dies leaves
+// the sessions to the next one. The file is memory (tmpfs or hugetlbfs): on a disk the kernel would write back what
+// every packet changes. It belongs to one boot of the machine, because its ticks do.
 #pragma once
 
 #include "dataplane/dpdk/hooks.hpp"
@@ -22,7 +22,7 @@ std::uint32_t tick_now();
 class TableFile {
 public:
     // Makes `path`, or takes over what an earlier process has left there, repaired. Conflict: another process
-    // has it, or another layout wrote it ("layout-mismatch"); Rejected: there is no room for it.
+    // has it, or another layout wrote it ("layout-mismatch"); Rejected: `path` is not in memory, or has no room.
     static Result<std::unique_ptr<TableFile>> open(const std::string& path,
                                                    const dataplane::TableSizes& sizes);
     ~TableFile();
@@ -41,8 +41,8 @@ public:
 private:
     struct Header;
     TableFile(int fd, std::byte* memory, std::size_t bytes);
-    static Result<std::size_t> prepare(int fd, const std::string& path,
-                                       const dataplane::TableSizes& sizes);
+    static Result<Header> prepare(int fd, const std::string& path, std::size_t page,
+                                  const dataplane::TableSizes& sizes);
     void lay_out();
 
     int fd_;  // its lock keeps others out

@@ -28,12 +28,13 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Switch:
-    """`plane` dpdk: ports are af_packet devices, and the session table is in the state directory. `devices`: of VM
+    """`plane` dpdk: ports are af_packet devices, and the session table is in /dev/shm. `devices`: of VM
     ports besides those of places."""
 
     def __init__(self, program, plane="ebpf", devices=None):
         self.program, self.plane = program, plane
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=places.PREFIX))
+        self.tables = pathlib.Path("/dev/shm") / f"{places.PREFIX}-tables"
         self.bpffs = pathlib.Path("/sys/fs/bpf") / places.PREFIX
         self.socket = str(self.directory / "switch.sock")
         self.log = open(self.directory / "log", "w+", encoding="utf-8")
@@ -48,7 +49,7 @@ class Switch:
             f"listen: ['unix:{self.socket}']\npeer_token_file: {token}\nstate_dir: {self.directory}/state\n"
             f"bpffs: {self.bpffs}\ntables: {{sessions_v4: 65536, sessions_v6: 16384, handshakes: 4096}}\n"
             f"timeouts: {{udp_s: 3, icmp_s: 3, handshake_s: 3}}\nplane: {plane}\n"
-            f"dpdk: {{file_prefix: {places.PREFIX}, memory_mb: 96}}\nports:\n{ports}")
+            f"dpdk: {{file_prefix: {places.PREFIX}, memory_mb: 96, table_dir: {self.tables}}}\nports:\n{ports}")
         self.process = None
 
     def start(self):
@@ -73,7 +74,7 @@ class Switch:
 
     @property
     def session_file(self):
-        return self.directory / "state" / "dpdk-sessions"
+        return self.tables / "dpdk-sessions"
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -86,6 +87,7 @@ class Switch:
     def remove(self):
         if self.process and self.process.poll() is None:
             self.kill()
+        shutil.rmtree(self.tables, ignore_errors=True)
         shutil.rmtree(self.bpffs, ignore_errors=True)  # the links go, the programs with them
         self.log.close()
         shutil.rmtree(self.directory)

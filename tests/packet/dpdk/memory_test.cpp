@@ -8,8 +8,11 @@
 #include "dataplane/dpdk/resets.hpp"
 #include "dataplane/dpdk/table_file.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <gtest/gtest.h>
@@ -102,6 +105,23 @@ TEST_F(SessionFile, WithoutRoomItIsAnErrorAndNoCrash) {
     auto file = dpdk::TableFile::open("/proc/gwt-no-such", kSmall);
     ASSERT_FALSE(file);
     EXPECT_EQ(file.error().fault, Fault::Rejected);
+}
+
+TEST_F(SessionFile, OneOnADiskIsRefusedAndLeavesNothing) {
+    const auto is_memory = [](const std::string& folder) {
+        struct statfs about{};
+        return statfs(folder.c_str(), &about) != 0 || about.f_type == TMPFS_MAGIC ||
+               access(folder.c_str(), W_OK) != 0;
+    };
+    const std::vector<std::string> folders{".", "/var/tmp", "/tmp"};
+    const auto disk = std::ranges::find_if_not(folders, is_memory);
+    if (disk == folders.end()) GTEST_SKIP() << "this machine has no disk to write to";
+    const std::string path = *disk + "/gwt" + std::to_string(getpid()) + "-sessions";
+    auto file = dpdk::TableFile::open(path, kSmall);
+    ASSERT_FALSE(file);
+    EXPECT_EQ(file.error().fault, Fault::Rejected);
+    EXPECT_NE(file.error().cause.find("set dpdk.table_dir"), std::string::npos);
+    EXPECT_FALSE(std::filesystem::exists(path));
 }
 
 TEST_F(SessionFile, WhatAKillHasLeftHalfDoneIsPutRight) {

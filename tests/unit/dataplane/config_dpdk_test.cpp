@@ -59,7 +59,8 @@ TEST_F(DpdkYaml, ADeviceStandsInTheInterfacesPlace) {
 
 TEST_F(DpdkYaml, EveryErrorHasItsPlace) {
     const std::string text = errors(
-        "plane: dpdk\ndpdk:\n  lcores: [0, 1]\n  memory_mb: 1\n  file_prefix: a/b\nports:\n"
+        "plane: dpdk\ndpdk:\n  lcores: [0, 1]\n  memory_mb: 1\n  file_prefix: a/b\n  table_dir: "
+        "here\nports:\n"
         "  - {name: up, device: 'af_packet:eth0', role: uplink}\n"
         "  - {name: a, device: 'wire:eth1', role: vm}\n"
         "  - {name: b, device: 'tap:t', interface: eth2, role: vm}\n"
@@ -67,9 +68,10 @@ TEST_F(DpdkYaml, EveryErrorHasItsPlace) {
         "  - {name: d, device: 'af_packet:eth0', role: vm}\n");
     for (const char* place :
          {"/dpdk/lcores 8:11 expected one CPU", "/dpdk/memory_mb 9:14 expected 64",
-          "/dpdk/file_prefix 10:16 becomes part", "/ports/1/device 13:23 expected af_packet:",
-          "/ports/2/interface 14:43 is said by the device", "/ports/3/interface 15:5 expected",
-          "/ports/4/device 16:23 \"af_packet:eth0\" is another"})
+          "/dpdk/file_prefix 10:16 becomes part", "/dpdk/table_dir 11:14 expected an absolute",
+          "/ports/1/device 14:23 expected af_packet:",
+          "/ports/2/interface 15:43 is said by the device", "/ports/3/interface 16:5 expected",
+          "/ports/4/device 17:23 \"af_packet:eth0\" is another"})
         EXPECT_NE(text.find(place), std::string::npos) << place << "\nin\n" << text;
 }
 
