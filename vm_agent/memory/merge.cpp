@@ -1,6 +1,7 @@
 #include "vm_agent/memory/merge.hpp"
 
 #include "vm_agent/memory/diff.hpp"
+#include "vm_agent/memory/merge_log.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -51,42 +52,6 @@ MergedLine by_words(const Line& base, const Line& source, const Line& destinatio
 
 }  // namespace
 
-Result<SlotMap> SlotMap::read(std::span<const std::byte> data) {
-    SlotMap map;
-    if (data.size() < GODWIT_HEADER_BYTES)
-        return fail(Fault::Corrupt, "read a region's header",
-                    "the region is smaller than one page");
-    godwit_header_page page;
-    std::memcpy(&page, data.data(), sizeof(page));
-    if (page.head.magic == 0) return map;
-    const char* why = "";
-    if (godwit_header_check(&page, data.size(), &why) != 0)
-        return fail(Fault::Corrupt, "read a region's header", why, "bad-region");
-    map.classes_.assign(page.classes, page.classes + page.head.class_count);
-    return map;
-}
-
-const godwit_class_line* SlotMap::class_at(std::uint64_t offset) const {
-    auto after = std::ranges::upper_bound(classes_, offset, {}, &godwit_class_line::offset);
-    if (after == classes_.begin()) return nullptr;
-    const godwit_class_line& line = *std::prev(after);
-    const std::uint64_t bytes = std::uint64_t{line.slot_bytes} * line.slot_count;
-    return offset - line.offset < bytes ? &line : nullptr;
-}
-
-godwit_rule SlotMap::rule_at(std::uint64_t offset) const {
-    const godwit_class_line* line = class_at(offset);
-    return line ? static_cast<godwit_rule>(line->rule) : GODWIT_FAIL;
-}
-
-std::string SlotMap::slot_at(std::uint64_t offset) const {
-    if (offset < GODWIT_HEADER_BYTES) return "header";
-    const godwit_class_line* line = class_at(offset);
-    if (!line) return "unassigned";
-    return std::string(line->name) + "[" +
-           std::to_string((offset - line->offset) / line->slot_bytes) + "]";
-}
-
 godwit_rule effective_rule(godwit_rule rule, OnConflict on_conflict) {
     if (rule != GODWIT_FAIL || on_conflict == OnConflict::fail) return rule;
     return on_conflict == OnConflict::source_wins ? GODWIT_SOURCE_WINS : GODWIT_DESTINATION_WINS;
@@ -109,6 +74,93 @@ MergedLine merge_line(godwit_rule rule, const Line& base, const Line& source,
     return {LineFate::conflict, {}};
 }
 
+namespace {
+
+// Goes over what the source changed, line by line; logs are put aside and merged as a whole.
+class Planner {
+public:
+    Planner(const RegionView& region, const SlotMap& slots, OnConflict on_conflict, MergePlan& plan)
+        : region_(region), slots_(slots), on_conflict_(on_conflict), plan_(plan) {}
+
+    Result<void> take(const LineRecord& record, const std::byte* lines) {
+        const std::uint64_t role_mask = 1ull << (GODWIT_ROLE_OFFSET / kLineBytes);
+        if (record.offset < GODWIT_LABEL_BYTES ||
+            (record.offset == GODWIT_LABEL_BYTES && (record.mask & role_mask) != 0))
+            return fail(Fault::Corrupt, "merge region " + region_.name,
+                        "the peer sent lines of the label area or the role word",
+                        "malformed-frame");
+        for (std::uint64_t left = record.mask; left != 0; left &= left - 1) {
+            PlannedLine line{
+                record.offset + static_cast<std::uint64_t>(std::countr_zero(left)) * kLineBytes,
+                {}};
+            std::memcpy(line.bytes.data(), lines, kLineBytes);
+            lines += kLineBytes;
+            if (slots_.rule_at(line.offset - GODWIT_LABEL_BYTES) == GODWIT_APPEND)
+                of_logs_.push_back(line);
+            else
+                merge_one(line);
+        }
+        return {};
+    }
+
+    Result<void> finish() {
+        std::ranges::sort(of_logs_, {}, &PlannedLine::offset);
+        for (std::size_t begin = 0; begin < of_logs_.size();) {
+            const godwit_class_line* log =
+                slots_.class_at(of_logs_[begin].offset - GODWIT_LABEL_BYTES);
+            std::size_t end = begin + 1;
+            while (end < of_logs_.size() &&
+                   slots_.class_at(of_logs_[end].offset - GODWIT_LABEL_BYTES) == log) {
+                if (of_logs_[end].offset == of_logs_[end - 1].offset)
+                    return fail(Fault::Corrupt, "merge region " + region_.name,
+                                "the peer sent a line twice", "malformed-frame");
+                ++end;
+            }
+            merge_one_log({*log, region_.base, region_.destination,
+                           std::span(of_logs_).subspan(begin, end - begin)});
+            begin = end;
+        }
+        return {};
+    }
+
+private:
+    void merge_one(const PlannedLine& line) {
+        const godwit_rule rule =
+            effective_rule(slots_.rule_at(line.offset - GODWIT_LABEL_BYTES), on_conflict_);
+        const MergedLine merged = merge_line(rule, line_at(region_.base, line.offset), line.bytes,
+                                             line_at(region_.destination, line.offset));
+        if (merged.fate == LineFate::write) plan_.writes.push_back({line.offset, merged.bytes});
+        if (merged.fate == LineFate::conflict) note_conflict(line.offset, line.bytes);
+    }
+
+    void merge_one_log(const LogSides& log) {
+        MergedLog merged = merge_log(log, effective_rule(GODWIT_FAIL, on_conflict_));
+        plan_.writes.insert(plan_.writes.end(), merged.writes.begin(), merged.writes.end());
+        for (std::uint64_t offset : merged.conflicts) {
+            auto sent = std::ranges::lower_bound(log.source, offset, {}, &PlannedLine::offset);
+            const bool found = sent != log.source.end() && sent->offset == offset;
+            note_conflict(offset, found ? sent->bytes : line_at(region_.base, offset));
+        }
+    }
+
+    void note_conflict(std::uint64_t offset, const Line& source) {
+        ++plan_.conflict_count;
+        if (plan_.conflicts.size() >= kConflictsMax) return;
+        plan_.conflicts.push_back({region_.name, offset,
+                                   slots_.slot_at(offset - GODWIT_LABEL_BYTES),
+                                   hex(line_at(region_.base, offset)), hex(source),
+                                   hex(line_at(region_.destination, offset))});
+    }
+
+    const RegionView& region_;
+    const SlotMap& slots_;
+    const OnConflict on_conflict_;
+    MergePlan& plan_;
+    std::vector<PlannedLine> of_logs_;
+};
+
+}  // namespace
+
 Result<void> plan_merge(const RegionView& region, std::span<const std::byte> records,
                         OnConflict on_conflict, MergePlan& plan) {
     if (region.base.size() != region.destination.size() ||
@@ -116,39 +168,12 @@ Result<void> plan_merge(const RegionView& region, std::span<const std::byte> rec
         return fail(Fault::Corrupt, "merge region " + region.name, "the images differ in size");
     Result<SlotMap> slots = SlotMap::read(region.base.subspan(GODWIT_LABEL_BYTES));
     if (!slots) return std::unexpected(std::move(slots).error().within("merge " + region.name));
-
-    auto merge_one = [&](std::uint64_t offset, const std::byte* bytes) {
-        Line source;
-        std::memcpy(source.data(), bytes, kLineBytes);
-        const Line base = line_at(region.base, offset);
-        const Line destination = line_at(region.destination, offset);
-        const std::uint64_t place = offset - GODWIT_LABEL_BYTES;
-        const godwit_rule rule = effective_rule(slots->rule_at(place), on_conflict);
-        const MergedLine merged = merge_line(rule, base, source, destination);
-        if (merged.fate == LineFate::write) plan.writes.push_back({offset, merged.bytes});
-        if (merged.fate != LineFate::conflict) return;
-        ++plan.conflict_count;
-        if (plan.conflicts.size() < kConflictsMax)
-            plan.conflicts.push_back({region.name, offset, slots->slot_at(place), hex(base),
-                                      hex(source), hex(destination)});
-    };
-    return for_each_record(
-        records, region.base.size(),
-        [&](const LineRecord& record, const std::byte* lines) -> Result<void> {
-            const std::uint64_t role_mask = 1ull << (GODWIT_ROLE_OFFSET / kLineBytes);
-            if (record.offset < GODWIT_LABEL_BYTES ||
-                (record.offset == GODWIT_LABEL_BYTES && (record.mask & role_mask) != 0))
-                return fail(Fault::Corrupt, "merge region " + region.name,
-                            "the peer sent lines of the label area or the role word",
-                            "malformed-frame");
-            for (std::uint64_t left = record.mask; left != 0; left &= left - 1) {
-                merge_one(
-                    record.offset + static_cast<std::uint64_t>(std::countr_zero(left)) * kLineBytes,
-                    lines);
-                lines += kLineBytes;
-            }
-            return {};
-        });
+    Planner planner(region, *slots, on_conflict, plan);
+    Result<void> taken = for_each_record(records, region.base.size(),
+                                         [&](const LineRecord& record, const std::byte* lines) {
+                                             return planner.take(record, lines);
+                                         });
+    return taken ? planner.finish() : taken;
 }
 
 void apply_plan(const MergePlan& plan, std::span<std::byte> destination) {

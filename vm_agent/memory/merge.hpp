@@ -6,7 +6,7 @@
 #include "lib/error.hpp"
 
 #include "protocol/agent_wire.hpp"
-#include "vm_agent/region/godwit_region.h"
+#include "vm_agent/layout/slot_map.hpp"
 
 #include <array>
 #include <cstddef>
@@ -19,28 +19,12 @@ namespace godwit::memory {
 
 using Line = std::array<std::byte, protocol::wire::kLineBytes>;
 
-// Which rule holds where, read from a region's header page. Offsets count from the start of the
-// region's data (behind the label area).
-class SlotMap {
-public:
-    // `data` is the copy made at the fork. A region nobody formatted has no classes: every line is
-    // under `fail`. A damaged header is Corrupt with the reason.
-    static Result<SlotMap> read(std::span<const std::byte> data);
-    godwit_rule rule_at(std::uint64_t offset) const;
-    // "sessions[12]", "header", or "unassigned".
-    std::string slot_at(std::uint64_t offset) const;
-
-private:
-    const godwit_class_line* class_at(std::uint64_t offset) const;
-    std::vector<godwit_class_line> classes_;  // ascending, disjoint
-};
-
 enum class LineFate { keep, write, conflict };
 struct MergedLine {
     LineFate fate = LineFate::keep;
     Line bytes{};  // what the destination shall hold when fate is write
 };
-// The rules' definition; `source` differs from `base`.
+// The definition of every rule but append (merge_log.hpp); `source` differs from `base`.
 MergedLine merge_line(godwit_rule rule, const Line& base, const Line& source,
                       const Line& destination);
 // The class's rule, or for `fail` what the request says instead.

@@ -36,8 +36,13 @@ static int class_check(const struct godwit_class_line *line, uint64_t data_bytes
         *why = "the header names a slot class that is not made of whole 64-byte lines";
         return -EPROTO;
     }
-    if (line->rule > GODWIT_MAX || line->kind > GODWIT_ALLOCATED) {
+    if (line->rule > GODWIT_APPEND || line->kind > GODWIT_LOG) {
         *why = "the header names a merge rule or a kind of slot this version does not know";
+        return -EPROTO;
+    }
+    if ((line->rule == GODWIT_APPEND) != (line->kind == GODWIT_LOG) ||
+        (line->kind == GODWIT_LOG && (line->slot_count < 2 || line->slot_bytes < 2 * GODWIT_LINE_BYTES))) {
+        *why = "the header names a log without rule append, or one without room for a record";
         return -EPROTO;
     }
     /* Both factors are 32 bits wide, so the product cannot wrap. */
@@ -75,6 +80,23 @@ int godwit_header_check(const struct godwit_header_page *page, uint64_t length_b
     return 0;
 }
 
+/* What is wrong with a class as an application wrote it, or NULL. */
+static const char *spec_check(const struct godwit_class_spec *spec)
+{
+    if (!spec->name || strlen(spec->name) >= sizeof(((struct godwit_class_line *)0)->name))
+        return "a slot class needs a name of at most 23 bytes";
+    if (spec->payload_bytes == 0 || spec->payload_bytes > (1u << 30) || spec->slot_count == 0 ||
+        spec->slot_count == UINT32_MAX)
+        return "a slot class needs slots of 1 byte to 1 GiB";
+    if ((unsigned)spec->rule > GODWIT_APPEND || (unsigned)spec->kind > GODWIT_LOG)
+        return "a slot class names a merge rule or a kind of slot that does not exist";
+    if (spec->kind != GODWIT_FIXED && (spec->rule == GODWIT_ADD_DELTA || spec->rule == GODWIT_MAX))
+        return "add-delta and max are rules of fixed classes only";
+    if ((spec->kind == GODWIT_LOG) != (spec->rule == GODWIT_APPEND))
+        return "append is the rule of logs, and logs have no other";
+    return NULL;
+}
+
 /* Writes the class lines for `classes` into `lines`; returns the end of the data or a -errno. */
 static int64_t lay_out(struct godwit_region *region, struct godwit_class_line *lines,
                        const struct godwit_class_spec *classes, unsigned class_count)
@@ -86,20 +108,15 @@ static int64_t lay_out(struct godwit_region *region, struct godwit_class_line *l
         const struct godwit_class_spec *spec = &classes[i];
         struct godwit_class_line *line = &lines[i];
         memset(line, 0, sizeof(*line));
-        if (!spec->name || strlen(spec->name) >= sizeof(line->name))
-            return refuse(region, EINVAL, "a slot class needs a name of at most 23 bytes");
-        if (spec->payload_bytes == 0 || spec->payload_bytes > (1u << 30) || spec->slot_count == 0)
-            return refuse(region, EINVAL, "a slot class needs slots of 1 byte to 1 GiB");
-        if (spec->rule > GODWIT_MAX)
-            return refuse(region, EINVAL, "this merge rule is not supported yet");
-        if (spec->kind != GODWIT_FIXED && (spec->rule == GODWIT_ADD_DELTA || spec->rule == GODWIT_MAX))
-            return refuse(region, EINVAL, "add-delta and max are rules of fixed classes only");
+        const char *why = spec_check(spec);
+        if (why)
+            return refuse(region, EINVAL, why);
         memcpy(line->name, spec->name, strlen(spec->name));
         line->rule = spec->rule;
         line->kind = spec->kind;
         line->slot_bytes =
-            whole_lines(spec->payload_bytes) + (spec->kind == GODWIT_ALLOCATED ? GODWIT_LINE_BYTES : 0);
-        line->slot_count = spec->slot_count;
+            whole_lines(spec->payload_bytes) + (spec->kind == GODWIT_FIXED ? 0 : GODWIT_LINE_BYTES);
+        line->slot_count = spec->slot_count + (spec->kind == GODWIT_LOG ? 1 : 0);
         line->offset = offset;
         offset += (uint64_t)line->slot_bytes * line->slot_count;
         if (offset > region->length_bytes)
@@ -210,11 +227,17 @@ enum godwit_role godwit_region_role(const struct godwit_region *region)
 
 uint64_t godwit_region_epoch(const struct godwit_region *region) { return role_word(region) >> 8; }
 
+static const struct godwit_class_line *class_of(const struct godwit_region *region, unsigned class_index)
+{
+    return class_index < region->page->head.class_count ? &region->page->classes[class_index] : NULL;
+}
+
 uint64_t godwit_slot_count(const struct godwit_region *region, unsigned class_index)
 {
-    if (class_index >= region->page->head.class_count)
+    const struct godwit_class_line *line = class_of(region, class_index);
+    if (!line)
         return 0;
-    return region->page->classes[class_index].slot_count;
+    return line->kind == GODWIT_LOG ? line->slot_count - 1 : line->slot_count;
 }
 
 static void *slot_at(const struct godwit_region *region, unsigned class_index, uint64_t index)
@@ -237,7 +260,7 @@ static struct godwit_slot_line *line_at(const struct godwit_region *region, unsi
 void *godwit_slot_payload(const struct godwit_region *region, unsigned class_index, uint64_t index)
 {
     char *slot = slot_at(region, class_index, index);
-    if (!slot)
+    if (!slot || region->page->classes[class_index].kind == GODWIT_LOG)
         return NULL;
     return region->page->classes[class_index].kind == GODWIT_ALLOCATED ? slot + GODWIT_LINE_BYTES : slot;
 }
@@ -332,4 +355,66 @@ int godwit_slot_free(struct godwit_region *region, unsigned class_index, uint64_
         return -EPERM;
     __atomic_store_n(&line->state, GODWIT_SLOT_FREE, __ATOMIC_RELEASE);
     return 0;
+}
+
+static struct godwit_log_line *log_of(const struct godwit_region *region, unsigned class_index)
+{
+    const struct godwit_class_line *line = class_of(region, class_index);
+    if (!line || line->kind != GODWIT_LOG)
+        return NULL;
+    return (struct godwit_log_line *)((char *)region->page + line->offset);
+}
+
+static struct godwit_slot_line *record_at(const struct godwit_region *region, unsigned class_index,
+                                          uint64_t index)
+{
+    const struct godwit_class_line *line = &region->page->classes[class_index];
+    return (struct godwit_slot_line *)((char *)region->page + line->offset + (index + 1) * line->slot_bytes);
+}
+
+/* The count is all that writers share. A merge may raise it while its guest is paused between any
+ * two of these steps: a place taken before is below it, one taken after is behind the merged ones. */
+int64_t godwit_log_append(struct godwit_region *region, unsigned class_index, const void *record,
+                          uint32_t length)
+{
+    struct godwit_log_line *log = log_of(region, class_index);
+    if (!log || length > region->page->classes[class_index].slot_bytes - GODWIT_LINE_BYTES)
+        return -EINVAL;
+    /* Read first: if the fork comes in between, both sides finish the record with the same bytes. */
+    uint64_t born = role_word(region);
+    uint64_t room = godwit_slot_count(region, class_index);
+    uint64_t index = load_word(&log->count);
+    do {
+        if (index >= room)
+            return -ENOSPC;
+    } while (
+        !__atomic_compare_exchange_n(&log->count, &index, index + 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+    struct godwit_slot_line *line = record_at(region, class_index, index);
+    memcpy((char *)line + GODWIT_LINE_BYTES, record, length);
+    line->tag = length;
+    line->born = born;
+    __atomic_store_n(&line->state, GODWIT_SLOT_USED, __ATOMIC_RELEASE);
+    return (int64_t)index;
+}
+
+uint64_t godwit_log_count(const struct godwit_region *region, unsigned class_index)
+{
+    const struct godwit_log_line *log = log_of(region, class_index);
+    uint64_t room = godwit_slot_count(region, class_index);
+    uint64_t count = log ? load_word(&log->count) : 0;
+    return count < room ? count : room;
+}
+
+const void *godwit_log_record(const struct godwit_region *region, unsigned class_index, uint64_t index,
+                              uint32_t *length)
+{
+    if (index >= godwit_log_count(region, class_index))
+        return NULL;
+    const struct godwit_slot_line *line = record_at(region, class_index, index);
+    uint64_t payload = region->page->classes[class_index].slot_bytes - GODWIT_LINE_BYTES;
+    if (load_word(&line->state) != GODWIT_SLOT_USED || line->tag > payload)
+        return NULL;
+    if (length)
+        *length = (uint32_t)line->tag;
+    return (const char *)line + GODWIT_LINE_BYTES;
 }

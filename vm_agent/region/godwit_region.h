@@ -1,6 +1,7 @@
 /* A migration region: the shared memory in which an application keeps what must survive the move of
- * its VM. In the guest it is a virtio-pmem device in devdax mode (/dev/dax0.0); in a test it is a
- * plain file. No dependencies: C17, compiles with -static, usable from C++.
+ * its VM. In the guest it is a virtio-pmem device in devdax mode (/dev/dax0.0, a second one
+ * /dev/dax1.0); in a test it is a plain file. No dependencies: C17, compiles with -static, usable
+ * from C++. Installed it is found by `pkg-config godwit-region`.
  *
  *   static const struct godwit_class_spec classes[] = {
  *       {"sessions", GODWIT_SOURCE_WINS, GODWIT_ALLOCATED, sizeof(struct my_session), 4096},
@@ -26,6 +27,9 @@
  *   into the clone's region, by 64-byte lines, under the rule of each slot class.
  * - One write of an application may be in flight at the fork and so be made by both sides. Classes
  *   owned by sessions should use GODWIT_SOURCE_WINS, which settles that for the source.
+ * - A log (GODWIT_LOG, GODWIT_APPEND) is never rewritten, only appended to. A merge puts what the
+ *   source appended since the fork behind what the clone has by then, so an index is good for
+ *   reading on, not as a name. If the records of both do not fit, that is a conflict.
  */
 #ifndef GODWIT_REGION_H
 #define GODWIT_REGION_H
@@ -61,12 +65,14 @@ enum godwit_rule {
     GODWIT_DESTINATION_WINS = 2,
     GODWIT_ADD_DELTA = 3, /* u64 words: destination + source - base, wrapping */
     GODWIT_MAX = 4,       /* u64 words: the larger of source and destination */
-    GODWIT_APPEND = 5,    /* reserved: refused by this version */
+    GODWIT_APPEND = 5,    /* a log: the destination's records, then those the source added since the fork */
 };
 
 enum godwit_kind {
     GODWIT_FIXED = 0,     /* plain records, always there: counters, tables */
     GODWIT_ALLOCATED = 1, /* each slot has a state line in front of its payload */
+    GODWIT_LOG =
+        2, /* rule append, and only it: slot 0 is the count, the others records behind a state line */
 };
 
 enum godwit_role { GODWIT_SOLE = 0, GODWIT_SOURCE = 1, GODWIT_CLONE = 2 };
@@ -114,23 +120,30 @@ GODWIT_ASSERT(offsetof(struct godwit_header_page, role) == GODWIT_ROLE_OFFSET, "
 
 enum godwit_slot_state { GODWIT_SLOT_FREE = 0, GODWIT_SLOT_USED = 1, GODWIT_SLOT_CLAIMED = 2 };
 
-/* First line of a slot of an allocated class. */
+/* First line of a slot of an allocated class, and of a record of a log. */
 struct godwit_slot_line {
     uint64_t state; /* enum godwit_slot_state */
-    uint64_t tag;   /* the application's own key of the slot */
-    uint64_t born;  /* role word when it was allocated */
+    uint64_t tag;   /* the application's own key of the slot; of a record: its bytes */
+    uint64_t born;  /* role word when it was allocated; of a record: read before its place was taken */
     uint8_t reserved[40];
 };
 GODWIT_ASSERT(sizeof(struct godwit_slot_line) == 64, "slot line is one line");
+
+/* First line of slot 0 of a log. Record i lies in slot i + 1. */
+struct godwit_log_line {
+    uint64_t count; /* records whose place is taken; each says itself whether it is finished */
+    uint8_t reserved[56];
+};
+GODWIT_ASSERT(sizeof(struct godwit_log_line) == 64, "log line is one line");
 
 /* ---- The library ---- */
 
 struct godwit_class_spec {
     const char *name;      /* at most 23 bytes */
-    enum godwit_rule rule; /* ADD_DELTA and MAX: fixed classes only */
+    enum godwit_rule rule; /* ADD_DELTA and MAX: fixed classes only; APPEND: logs only */
     enum godwit_kind kind;
-    uint32_t payload_bytes; /* of one slot; rounded up to whole lines */
-    uint32_t slot_count;
+    uint32_t payload_bytes; /* of one slot or record; rounded up to whole lines */
+    uint32_t slot_count;    /* of a log: the records it has room for, source and clone together */
 };
 
 struct godwit_region {
@@ -164,6 +177,16 @@ int64_t godwit_slot_find(const struct godwit_region *region, unsigned class_inde
 /* The record's bytes (allocated: behind the state line). NULL if there is no such slot. */
 void *godwit_slot_payload(const struct godwit_region *region, unsigned class_index, uint64_t index);
 uint64_t godwit_slot_count(const struct godwit_region *region, unsigned class_index);
+
+/* Takes the next place of a log and writes `length` bytes there, at most the class's payload. The
+ * record's index; -ENOSPC the log is full, -EINVAL no log or too long a record. Thread safe, also
+ * against the host's merge: a place once taken stays the writer's. */
+int64_t godwit_log_append(struct godwit_region *region, unsigned class_index, const void *record,
+                          uint32_t length);
+/* Records 0 .. count-1; one whose writer is not finished, or has died, reads as NULL. */
+uint64_t godwit_log_count(const struct godwit_region *region, unsigned class_index);
+const void *godwit_log_record(const struct godwit_region *region, unsigned class_index, uint64_t index,
+                              uint32_t *length);
 
 /* Host side and tests: is this page a sound header for `length_bytes` of data? 0 or -EPROTO with
  * *why set to static text. Trusts nothing in the page: every offset and size is checked. */

@@ -21,7 +21,8 @@ constexpr std::uint64_t kRegion = 4 << 20;
 constexpr std::uint64_t kData = GODWIT_LABEL_BYTES;
 constexpr std::uint64_t kSessions = kData + GODWIT_HEADER_BYTES;  // 64 slots of one line
 constexpr std::uint64_t kTotals = kSessions + 64 * 64;            // add-delta, one line
-constexpr std::uint64_t kFree = kTotals + 64;                     // no class: under fail
+constexpr std::uint64_t kLog = kTotals + 64;     // a count and three records of two lines
+constexpr std::uint64_t kFree = kLog + 4 * 128;  // no class: under fail
 
 class Merge : public testing::Test {
 protected:
@@ -31,13 +32,24 @@ protected:
                      GODWIT_REGION_VERSION,
                      GODWIT_HEADER_BYTES,
                      1 << 20,
-                     2,
+                     3,
                      GODWIT_LINE_BYTES,
                      {}};
         page.classes[0] = {"sessions", GODWIT_SOURCE_WINS, GODWIT_FIXED, 64, 64, 4096, {}};
         page.classes[1] = {"totals", GODWIT_ADD_DELTA, GODWIT_FIXED, 64, 1, 4096 + 64 * 64, {}};
+        page.classes[2] = {"audit", GODWIT_APPEND, GODWIT_LOG, 128, 4, kLog - kData, {}};
         std::memcpy(base.data() + kData, &page, sizeof(page));
         source = destination = base;
+    }
+    // One line that says who wrote it.
+    void append(std::vector<std::byte>& image, std::uint64_t tag) {
+        const std::uint64_t count = word(image, kLog);
+        set(image, kLog, count + 1);
+        set(image, kLog + (count + 1) * 128, GODWIT_SLOT_USED);
+        set(image, kLog + (count + 1) * 128 + 64, tag);
+    }
+    std::uint64_t logged(std::uint64_t index) {
+        return word(destination, kLog + (index + 1) * 128 + 64);
     }
     void set(std::vector<std::byte>& image, std::uint64_t offset, std::uint64_t word) {
         std::memcpy(image.data() + offset, &word, 8);
@@ -132,6 +144,74 @@ TEST_F(Merge, TheRuleIsTheOneOfTheSlotsClass) {
     EXPECT_EQ(found.conflict_count, 0u);
 }
 
+TEST_F(Merge, LogsOfBothSidesAreJoinedTheSourcesBehind) {
+    append(base, 1);
+    source = destination = base;
+    append(source, 10);
+    append(destination, 20);
+    ASSERT_TRUE(plan());
+    apply_plan(found, destination);
+    EXPECT_EQ(found.conflict_count, 0u);
+    EXPECT_EQ(word(destination, kLog), 3u);
+    EXPECT_EQ(logged(0), 1u);
+    EXPECT_EQ(logged(1), 20u);
+    EXPECT_EQ(logged(2), 10u);
+}
+
+TEST_F(Merge, LogWithoutRoomForBothIsAConflictWhateverTheRequestSays) {
+    append(source, 10);
+    append(source, 11);
+    append(destination, 20);
+    append(destination, 21);
+    for (OnConflict choice : {OnConflict::fail, OnConflict::source_wins}) {
+        ASSERT_TRUE(plan(choice));
+        ASSERT_EQ(found.conflicts.size(), 1u);
+        EXPECT_EQ(found.conflicts[0].slot, "audit[count]");
+        EXPECT_EQ(found.conflicts[0].source.substr(0, 2), "02");
+        EXPECT_TRUE(found.writes.empty());
+    }
+}
+
+// The guest's words are not trusted: a count that went back, or beyond the end.
+TEST_F(Merge, LogWhoseCountIsNoContinuationIsAConflict) {
+    append(base, 1);
+    source = destination = base;
+    for (std::uint64_t count : {0ull, 4ull, ~0ull}) {
+        set(source, kLog, count);
+        ASSERT_TRUE(plan());
+        EXPECT_EQ(found.conflict_count, 1u) << count;
+        EXPECT_TRUE(found.writes.empty());
+    }
+    source = base;
+    append(source, 10);
+    set(destination, kLog, ~0ull - 1);
+    ASSERT_TRUE(plan());
+    EXPECT_EQ(found.conflict_count, 1u);
+}
+
+TEST_F(Merge, RecordOfBeforeTheForkThatBothRewroteIsAConflict) {
+    append(base, 1);
+    source = destination = base;
+    set(source, kLog + 128 + 64, 2);
+    set(destination, kLog + 128 + 64, 3);
+    ASSERT_TRUE(plan());
+    ASSERT_EQ(found.conflicts.size(), 1u);
+    EXPECT_EQ(found.conflicts[0].slot, "audit[0]");
+    ASSERT_TRUE(plan(OnConflict::source_wins));
+    apply_plan(found, destination);
+    EXPECT_EQ(logged(0), 2u);
+}
+
+TEST_F(Merge, LineOfALogSentTwiceIsRefused) {
+    append(source, 10);
+    Lines lines;
+    const std::uint64_t page = kLog / kPageBytes * kPageBytes;
+    for (int i = 0; i < 2; ++i) lines.add(page, 1ull << ((kLog - page) / 64), source.data() + page);
+    const RegionView view{"r", base, destination};
+    EXPECT_EQ(plan_merge(view, lines.bytes(), OnConflict::fail, found).error().slug,
+              "malformed-frame");
+}
+
 TEST_F(Merge, SlotsAreNamed) {
     Result<SlotMap> slots = SlotMap::read(std::span(base).subspan(kData));
     ASSERT_TRUE(slots);
@@ -139,8 +219,10 @@ TEST_F(Merge, SlotsAreNamed) {
     EXPECT_EQ(slots->slot_at(4096), "sessions[0]");
     EXPECT_EQ(slots->slot_at(4096 + 63 * 64), "sessions[63]");
     EXPECT_EQ(slots->slot_at(4096 + 64 * 64), "totals[0]");
-    EXPECT_EQ(slots->slot_at(4096 + 65 * 64), "unassigned");
-    EXPECT_EQ(slots->rule_at(4096 + 65 * 64), GODWIT_FAIL);
+    EXPECT_EQ(slots->slot_at(kLog - kData), "audit[count]");
+    EXPECT_EQ(slots->slot_at(kLog - kData + 128), "audit[0]");
+    EXPECT_EQ(slots->slot_at(kFree - kData), "unassigned");
+    EXPECT_EQ(slots->rule_at(kFree - kData), GODWIT_FAIL);
 }
 
 TEST_F(Merge, RegionNobodyFormattedIsUnderFail) {

@@ -20,6 +20,7 @@ constexpr std::size_t kRegionBytes = 1 << 20;
 const godwit_class_spec kClasses[] = {
     {"sessions", GODWIT_SOURCE_WINS, GODWIT_ALLOCATED, 100, 64},
     {"totals", GODWIT_ADD_DELTA, GODWIT_FIXED, 64, 2},
+    {"audit", GODWIT_APPEND, GODWIT_LOG, 100, 5},
 };
 
 class TemporaryRegion {
@@ -35,7 +36,7 @@ public:
         if (region.page) godwit_region_close(&region);
         std::remove(path_.c_str());
     }
-    int open() { return godwit_region_open(&region, path_.c_str(), kClasses, 2); }
+    int open() { return godwit_region_open(&region, path_.c_str(), kClasses, 3); }
     void set_role(std::uint64_t epoch, godwit_role role) {
         region.page->role.word = godwit_role_word(epoch, role);
     }
@@ -115,6 +116,49 @@ TEST(Region, CloneOwnsOnlyWhatItAllocatedItself) {
     EXPECT_TRUE(godwit_slot_is_mine(&both.clone.region, 0, old_slot));
 }
 
+TEST(Region, LogKeepsWhatIsAppendedUntilItIsFull) {
+    TemporaryRegion file;
+    ASSERT_EQ(file.open(), 0) << file.region.error;
+    EXPECT_EQ(godwit_slot_count(&file.region, 2), 5u);
+    for (std::int64_t i = 0; i < 5; ++i)
+        EXPECT_EQ(godwit_log_append(&file.region, 2, "hello", 5), i);
+    EXPECT_EQ(godwit_log_append(&file.region, 2, "hello", 5), -ENOSPC);
+    EXPECT_EQ(godwit_log_count(&file.region, 2), 5u);
+    std::uint32_t length = 0;
+    const void* record = godwit_log_record(&file.region, 2, 4, &length);
+    ASSERT_NE(record, nullptr);
+    EXPECT_EQ(std::string(static_cast<const char*>(record), length), "hello");
+    EXPECT_EQ(godwit_log_record(&file.region, 2, 5, &length), nullptr);
+}
+
+TEST(Region, LogRefusesWhatIsNoRecordOfIt) {
+    TemporaryRegion file;
+    ASSERT_EQ(file.open(), 0);
+    const char long_record[129] = {};
+    EXPECT_EQ(godwit_log_append(&file.region, 2, long_record, 129), -EINVAL);
+    EXPECT_EQ(godwit_log_append(&file.region, 2, long_record, 128), 0);
+    EXPECT_EQ(godwit_log_append(&file.region, 0, "x", 1), -EINVAL);
+    EXPECT_EQ(godwit_log_append(&file.region, 3, "x", 1), -EINVAL);
+    EXPECT_EQ(godwit_slot_allocate(&file.region, 2, 1), -EINVAL);
+    EXPECT_EQ(godwit_slot_payload(&file.region, 2, 0), nullptr);
+    EXPECT_EQ(godwit_log_count(&file.region, 1), 0u);
+}
+
+// A merge between the two steps of an append: the place stays the writer's, the merged come behind it.
+TEST(Region, PlaceTakenBeforeAMergeIsFilledAfterIt) {
+    TemporaryRegion file;
+    ASSERT_EQ(file.open(), 0);
+    auto* data = reinterpret_cast<char*>(file.region.page);
+    auto* log = reinterpret_cast<godwit_log_line*>(data + file.region.page->classes[2].offset);
+    log->count = 1;  // taken, its writer paused
+    EXPECT_EQ(godwit_log_record(&file.region, 2, 0, nullptr), nullptr);
+    log->count = 3;  // merged
+    EXPECT_EQ(godwit_log_append(&file.region, 2, "x", 1), 3);
+    log->count = ~0ull;  // not the library's doing: neither read nor written beyond the end
+    EXPECT_EQ(godwit_log_append(&file.region, 2, "x", 1), -ENOSPC);
+    EXPECT_EQ(godwit_log_count(&file.region, 2), 5u);
+}
+
 TEST(Region, OtherClassesThanTheStoredOnesAreRefused) {
     TemporaryRegion file;
     ASSERT_EQ(file.open(), 0);
@@ -128,11 +172,13 @@ TEST(Region, BadClassesAreRefusedWithTheReason) {
     const godwit_class_spec too_many[] = {{"x", GODWIT_FAIL, GODWIT_FIXED, 1 << 20, 2}};
     const godwit_class_spec counter[] = {{"x", GODWIT_MAX, GODWIT_ALLOCATED, 8, 2}};
     const godwit_class_spec append[] = {{"x", GODWIT_APPEND, GODWIT_FIXED, 8, 2}};
+    const godwit_class_spec log[] = {{"x", GODWIT_SOURCE_WINS, GODWIT_LOG, 8, 2}};
     const godwit_class_spec name[] = {
         {"a name of more than 23 bytes", GODWIT_FAIL, GODWIT_FIXED, 8, 2}};
     EXPECT_EQ(godwit_region_open(&file.region, file.path(), too_many, 1), -ENOSPC);
     EXPECT_EQ(godwit_region_open(&file.region, file.path(), counter, 1), -EINVAL);
     EXPECT_EQ(godwit_region_open(&file.region, file.path(), append, 1), -EINVAL);
+    EXPECT_EQ(godwit_region_open(&file.region, file.path(), log, 1), -EINVAL);
     EXPECT_EQ(godwit_region_open(&file.region, file.path(), name, 1), -EINVAL);
     EXPECT_NE(file.region.error, nullptr);
     EXPECT_EQ(godwit_region_open(&file.region, "/nonexistent/region", kClasses, 2), -ENOENT);
@@ -160,6 +206,9 @@ TEST(Region, DamagedHeadersAreRefused) {
     EXPECT_EQ(damaged([](auto& p) { p.classes[0].slot_count = ~0u; }), -EPROTO);
     EXPECT_EQ(damaged([](auto& p) { p.classes[1].offset = p.classes[0].offset; }), -EPROTO);
     EXPECT_EQ(damaged([](auto& p) { p.classes[0].rule = 99; }), -EPROTO);
+    EXPECT_EQ(damaged([](auto& p) { p.classes[0].kind = GODWIT_LOG; }), -EPROTO);
+    EXPECT_EQ(damaged([](auto& p) { p.classes[2].rule = GODWIT_FAIL; }), -EPROTO);
+    EXPECT_EQ(damaged([](auto& p) { p.classes[2].slot_count = 1; }), -EPROTO);
     EXPECT_EQ(damaged([](auto& p) { p.classes[0].slot_bytes = 63; }), -EPROTO);
     EXPECT_EQ(damaged([](auto& p) { std::memset(p.classes[0].name, 'x', 24); }), -EPROTO);
 }
