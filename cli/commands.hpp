@@ -20,6 +20,7 @@ using Command = std::function<int(Session&)>;
 
 // `chosen` becomes the command the user wrote; options are kept alive by the closures.
 void add_vm_commands(CLI::App& app, Command& chosen);
+void add_region_commands(CLI::App& app, Command& chosen);
 void add_job_commands(CLI::App& app, Command& chosen);
 void add_inventory_commands(CLI::App& app, Command& chosen);  // host, switch, sessions, status
 void add_flow_commands(CLI::App& app, Command& chosen);  // flows, switch sampling; after inventory

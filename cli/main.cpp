@@ -83,6 +83,7 @@ int main(int argc, char** argv) {
     add_inventory_commands(app, chosen);
     add_flow_commands(app, chosen);
     add_capture_command(app, chosen);
+    add_region_commands(app, chosen);
     add_own_commands(app, chosen);
     try {
         // CLI11 takes the words last one first.

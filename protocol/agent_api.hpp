@@ -19,6 +19,7 @@
 //   PUT    /v1/vms/{vm}/activation          ActivationRequest -> AgentVm (destination: role word, link up, cont)
 //   GET    /v1/vms/{vm}/addresses           -> AddressList, observed in the guest through QGA
 //   GET    /v1/vms/{vm}/sockets             -> SocketTable, the guest's own view through QGA
+//   GET    /v1/vms/{vm}/regions             -> RegionList (region_api.hpp)
 //   PUT    /v1/vms/{vm}/quiescence          QuiesceRequest -> QuiesceStatus (source; poll by PUT again)
 //   PUT    /v1/vms/{vm}/merge               MergeRequest -> MergeStatus (source: pause, compare, send)
 //   GET    /v1/vms/{vm}/merge?job=          -> MergeStatus

@@ -1,5 +1,7 @@
 #include "vm_agent/routes.hpp"
 
+#include "vm_agent/layout/region_report.hpp"
+
 #include <charconv>
 
 namespace godwit::agent {
@@ -191,6 +193,37 @@ awaitable<Response> get_sockets(Agent& agent, Request request) {
     co_return answer(table);
 }
 
+// With what has changed since the fork, while its copy is kept.
+Result<protocol::RegionList> look_at_regions(const protocol::VmSpec& spec, const VmPaths& paths) {
+    protocol::RegionList list;
+    for (const protocol::RegionSpec& one : spec.regions) {
+        Result<protocol::RegionReport> report =
+            memory::describe_region(paths.region(one.name), one.name);
+        if (!report)
+            return std::unexpected(
+                std::move(report).error().within("region " + one.name + " of VM " + spec.id));
+        Result<protocol::RegionChanges> changed =
+            memory::compare_regions(paths.region_base(one.name), paths.region(one.name));
+        if (changed) report->changed = std::move(*changed);
+        if (!changed && changed.error().fault != Fault::Missing)
+            report->problems.push_back(changed.error().text());
+        list.regions.push_back(std::move(*report));
+    }
+    return list;
+}
+
+awaitable<Response> get_regions(Agent& agent, Request request) {
+    Result<std::shared_ptr<Machine>> machine = agent.find(vm_of(request));
+    if (!machine) co_return http::problem_response(machine.error());
+    std::function<Result<protocol::RegionList>()> work = [spec = (*machine)->record().spec,
+                                                          paths = (*machine)->paths()]() {
+        return look_at_regions(spec, paths);
+    };
+    Result<protocol::RegionList> list =
+        co_await run_on<protocol::RegionList>(agent.host().pool, std::move(work));
+    co_return answer(list);
+}
+
 awaitable<Response> put_quiescence(Agent& agent, Request request) {
     Result<protocol::QuiesceRequest> body = admitted<protocol::QuiesceRequest>(agent, request);
     if (!body) co_return http::problem_response(body.error());
@@ -253,6 +286,7 @@ std::vector<http::Route> agent_routes(Agent& agent) {
         {"PUT", "/v1/vms/{vm}/activation", put_activation},
         {"GET", "/v1/vms/{vm}/addresses", get_addresses},
         {"GET", "/v1/vms/{vm}/sockets", get_sockets},
+        {"GET", "/v1/vms/{vm}/regions", get_regions},
         {"PUT", "/v1/vms/{vm}/quiescence", put_quiescence},
         {"PUT", "/v1/vms/{vm}/merge", put_merge},
         {"GET", "/v1/vms/{vm}/merge", get_merge},

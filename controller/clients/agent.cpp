@@ -112,6 +112,9 @@ Task<protocol::AddressList> AgentClient::addresses(std::string vm) {
 Task<protocol::SocketTable> AgentClient::sockets(std::string vm) {
     return get<protocol::SocketTable>(vm_path(vm, "/sockets"));
 }
+Task<protocol::RegionList> AgentClient::regions(std::string vm) {
+    return get<protocol::RegionList>(vm_path(vm, "/regions"));
+}
 Task<protocol::QuiesceStatus> AgentClient::quiesce(std::string vm,
                                                    protocol::QuiesceRequest request) {
     return put<protocol::QuiesceStatus>(vm_path(vm, "/quiescence"), std::move(request),

@@ -5,6 +5,7 @@
 #include "lib/http/client.hpp"
 
 #include "protocol/agent_api.hpp"
+#include "protocol/region_api.hpp"
 
 #include <chrono>
 #include <memory>
@@ -38,6 +39,7 @@ public:
     Task<protocol::AgentVm> activate(std::string vm, protocol::ActivationRequest request);
     Task<protocol::AddressList> addresses(std::string vm);
     Task<protocol::SocketTable> sockets(std::string vm);
+    Task<protocol::RegionList> regions(std::string vm);
     Task<protocol::QuiesceStatus> quiesce(std::string vm, protocol::QuiesceRequest request);
     Task<protocol::MergeStatus> merge(std::string vm, protocol::MergeRequest request);
     Task<protocol::MergeStatus> merge_status(std::string vm, std::string job);

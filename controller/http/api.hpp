@@ -36,6 +36,7 @@ http::Authenticator api_authenticator(SqliteStore& store);
 // vms.cpp
 Task<http::Response> list_vms(Api& api, http::Request request);
 Task<http::Response> show_vm(Api& api, http::Request request);
+Task<http::Response> show_regions(Api& api, http::Request request);
 Task<http::Response> register_vm(Api& api, http::Request request);
 Task<http::Response> unregister_vm(Api& api, http::Request request);
 // migrate.cpp

@@ -6,6 +6,7 @@
 #include "controller/http/api.hpp"
 #include "controller/http/openapi.hpp"
 #include "protocol/flow_api.hpp"
+#include "protocol/region_api.hpp"
 
 namespace godwit::controller {
 
@@ -43,6 +44,9 @@ const std::vector<Entry>& table() {
         {{"GET", "/v1/vms", "Registered VMs", Access::viewer, 200, nullptr, kOf<VmList>, pages},
          list_vms},
         {{"GET", "/v1/vms/{vm}", "One VM", Access::viewer, 200, nullptr, kOf<Vm>}, show_vm},
+        {{"GET", "/v1/vms/{vm}/regions", "What the VM's regions hold", Access::viewer, 200, nullptr,
+          kOf<RegionList>},
+         show_regions},
         {{"PUT", "/v1/vms/{vm}", "Register a VM", Access::admin, 200, kOf<VmRegistration>, kOf<Vm>},
          register_vm},
         {{"DELETE", "/v1/vms/{vm}", "Unregister a VM; it goes on running", Access::admin, 204},

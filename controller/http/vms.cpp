@@ -121,6 +121,19 @@ Task<http::Response> show_vm(Api& api, http::Request request) {
     co_return response;
 }
 
+// As the agent of its host sees them; during a migration that is the source's.
+Task<http::Response> show_regions(Api& api, http::Request request) {
+    const std::string id = request.params.at("vm");
+    Result<VmRow> row = api.store.vm(id);
+    if (!row) co_return passed_on(std::move(row).error());
+    if (!api.devices.host(row->host))
+        co_return fail(Fault::Missing, "regions of " + id,
+                       "its host " + row->host + " is not in the configuration", "unknown-host");
+    Result<protocol::RegionList> list = co_await api.devices.agent(row->host).regions(id);
+    if (!list) co_return passed_on(std::move(list).error());
+    co_return http::json_response(200, *list);
+}
+
 Task<http::Response> register_vm(Api& api, http::Request request) {
     std::string id = request.params.at("vm");
     Result<protocol::VmRegistration> wanted = body_of<protocol::VmRegistration>(request);

@@ -197,6 +197,15 @@ std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
         }
         return http::json_response(200, table);
     };
+    const auto regions = [at, &host](const http::Request& r) {
+        if (at(r) == host.vms.end()) return unknown_vm();
+        RegionList list;
+        for (const RegionSpec& one : at(r)->second.spec->regions) {
+            list.regions.emplace_back().region = one.name;
+            list.regions.back().bytes = std::uint64_t{one.size_mib} << 20;
+        }
+        return http::json_response(200, list);
+    };
     const auto quiesce = [&host](const http::Request&) {
         host.looks_until_quiet -= host.looks_until_quiet > 0;
         return http::json_response(200, QuiesceStatus{host.looks_until_quiet == 0, 1});
@@ -242,6 +251,7 @@ std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
               [this, name](const http::Request& r) { return put_activation(name, r); }),
         route(name, "GET", "/v1/vms/{vm}/addresses", addresses),
         route(name, "GET", "/v1/vms/{vm}/sockets", sockets),
+        route(name, "GET", "/v1/vms/{vm}/regions", regions),
         route(name, "PUT", "/v1/vms/{vm}/quiescence", quiesce),
         route(name, "PUT", "/v1/vms/{vm}/merge",
               [this, &host](const http::Request& r) { return put_merge(host, r); }),

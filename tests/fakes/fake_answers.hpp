@@ -4,6 +4,7 @@
 #include "lib/http/message.hpp"
 
 #include "protocol/agent_api.hpp"
+#include "protocol/region_api.hpp"
 #include "protocol/switch_api.hpp"
 
 #include <algorithm>

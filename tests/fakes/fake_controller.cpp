@@ -26,6 +26,18 @@ bj::value vm_of(const std::string& id) {
     return json::to_json(vm);
 }
 
+// One that a copy of the fork is kept of, and a broken one.
+bj::value regions() {
+    protocol::RegionList list;
+    list.regions.resize(2);
+    list.regions[0].region = "sessions";
+    list.regions[0].changed =
+        protocol::RegionChanges{3, 1, {{"sessions[1]", "source-wins", 2 << 20, 3}}};
+    list.regions[1].region = "totals";
+    list.regions[1].problems = {"the header's slot classes overlap"};
+    return json::to_json(list);
+}
+
 bj::value hosts() {
     protocol::HostList list;
     for (const char* id : {"host-a", "host-b"}) {
@@ -201,6 +213,11 @@ std::vector<http::Route> FakeController::routes() {
          [this](Request r) {
              const std::string id = r.params.at("vm");
              return fixed(std::move(r), id == "nobody" ? bj::value(nullptr) : vm_of(id));
+         }},
+        {"GET", "/v1/vms/{vm}/regions", Access::viewer,
+         [this](Request r) {
+             const bool known = r.params.at("vm") != "nobody";
+             return fixed(std::move(r), known ? regions() : bj::value(nullptr));
          }},
         {"POST", "/v1/vms/{vm}:migrate", Access::operator_,
          [this](Request r) { return migrate(std::move(r)); }},

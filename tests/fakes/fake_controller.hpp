@@ -8,6 +8,7 @@
 
 #include "protocol/controller_api.hpp"
 #include "protocol/flow_api.hpp"
+#include "protocol/region_api.hpp"
 #include "tests/fakes/server_thread.hpp"
 
 #include <map>

@@ -3,6 +3,7 @@
 #include "lib/secret.hpp"
 
 #include "controller/application.hpp"
+#include "protocol/region_api.hpp"
 #include "tests/fakes/fake_world.hpp"
 #include "tests/fakes/run_task.hpp"
 #include "tests/fakes/temporary_directory.hpp"
@@ -350,6 +351,21 @@ TEST_F(ControllerApi, ASilentHostIsUnknownNotGone) {
             .value();
     EXPECT_EQ(status.hosts.at(0).state, "unreachable");
     EXPECT_EQ(status.hosts.at(1).state, "up");
+}
+
+TEST_F(ControllerApi, RegionsAreAskedOfTheVmsHost) {
+    in_world([this] {
+        world.hosts["host-a"].vms.at("web-1").spec->regions = {{"sessions", 16}, {"totals", 4}};
+    });
+    const http::Response shown = ask("GET", "/v1/vms/web-1/regions");
+    ASSERT_EQ(shown.status, 200) << shown.body;
+    const auto list = json::from_text<protocol::RegionList>(shown.body, "regions").value();
+    ASSERT_EQ(list.regions.size(), 2u);
+    EXPECT_EQ(list.regions[1].region, "totals");
+    EXPECT_EQ(list.regions[1].bytes, 4u << 20);
+    EXPECT_EQ(ask("GET", "/v1/vms/nobody/regions").status, 404);
+    in_world([this] { world.die("host-a"); });
+    EXPECT_GE(ask("GET", "/v1/vms/web-1/regions").status, 500);
 }
 
 TEST_F(ControllerApi, OpenApiDescribesEveryRoute) {
