@@ -1,4 +1,4 @@
-// godwit job list | show | steps | watch | wait | cancel | force | retry | resume
+// godwit job list | show | steps | watch | wait | cancel | force | retry | resume | take-back
 #include "lib/id.hpp"
 
 #include "cli/commands.hpp"
@@ -168,6 +168,10 @@ void add_verbs(CLI::App& group, Command& chosen) {
              "Undo a job that is not committed: its destination is drained back", options);
     add_verb(group, chosen, "force",
              "Do not wait any longer: reset what is left, or pause the source", options);
+    add_verb(group, chosen, "take-back",
+             "Undo a committed job that needs attention: the source is the VM again, what the "
+             "destination has learnt is lost",
+             options);
     CLI::App* again[] = {
         add_verb(group, chosen, "retry", "Begin a failed job anew, or its step once more", options),
         add_verb(group, chosen, "resume", "Go on with a job that needs attention", options)};

@@ -100,9 +100,13 @@ struct AgentVm {
     std::optional<std::string> role;  // "source", "clone", "sole"
     std::int64_t pid = 0;
     bool link_up = false;
+    // Of a VM that came from another host: it was let run here, or that was about to be done. False:
+    // it has not executed one instruction here, whatever became of its QEMU.
+    bool let_run = false;
     std::string detail;  // last error or what it is doing, for people
 };
-BOOST_DESCRIBE_STRUCT(AgentVm, (), (vm, state, owner_job, spec, role, pid, link_up, detail))
+BOOST_DESCRIBE_STRUCT(AgentVm, (),
+                      (vm, state, owner_job, spec, role, pid, link_up, let_run, detail))
 
 struct HostStatus {
     std::string host, version, qemu_version, accelerator;  // "tcg" or "kvm"

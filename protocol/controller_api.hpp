@@ -11,6 +11,8 @@
 //   POST   /v1/jobs/{job}:resume            from needs-attention: looks first, then goes on; ResumeRequest
 //   POST   /v1/jobs/{job}:retry             from needs-attention: makes the step again; ResumeRequest.
 //                                         Of a failed or cancelled job + Idempotency-Key: a new job, 202
+//   POST   /v1/jobs/{job}:take-back         from needs-attention after the commit, before the source retires: the
+//                                         source is the VM again, the destination goes with what it learnt
 //   GET    /v1/jobs/{job}/events            SSE `job` events, durable ids, Last-Event-ID
 //   GET    /v1/jobs/{job}/steps             -> StepList
 //   GET    /v1/jobs/{job}/result            -> MigrationResult (409 not-finished before)

@@ -140,10 +140,20 @@ Task<AgentVm> Agent::activate(std::string vm, protocol::ActivationRequest reques
         // The order is the safety: the clone knows its role before it executes anything, and its
         // port is open before it speaks.
         // A whole VM goes on as what it was: not a byte that was proven equal is touched.
+        Result<VmState> waiting = co_await machine->state();
+        if (!waiting || *waiting != VmState::incoming)
+            co_return fail(Fault::Lost, doing,
+                           "its QEMU " + std::string(waiting && *waiting == VmState::stopped
+                                                         ? "has ended"
+                                                         : "does not answer"),
+                           "qemu-failed");
         Result<void> done;
         if (clones) done = machine->write_role(request.role, record.epoch);
         if (done) done = co_await machine->set_link(true);
         if (done) done = co_await machine->wait_for_link();
+        // Written first: a VM found dead that was not to be let run has done nothing here.
+        record.let_run = true;
+        if (done) done = machine->save();
         if (done) done = co_await machine->resume();
         if (!done) {
             (void)co_await machine->set_link(false);

@@ -101,6 +101,10 @@ Task<http::Response> resume_job(Api& api, http::Request request) {
     co_return shown(api, api.engine.resume(request.params.at("job"), observe, wanted->on_conflict));
 }
 
+Task<http::Response> take_back_job(Api& api, http::Request request) {
+    co_return shown(api, api.engine.take_back(request.params.at("job")));
+}
+
 Task<http::Response> show_steps(Api& api, http::Request request) {
     const std::string id = request.params.at("job");
     Result<Migration> job = api.store.job(id);

@@ -165,7 +165,7 @@ Result<void> Engine::finish_phase(JobRun& run) {
     Change change{run.job, entry(run.job, "outcome")};
     const Phase left = run.job.phase;
     change.crosses_commit = left == Phase::commit;
-    change.moves_vm = left == Phase::handover;
+    if (left == Phase::handover) change.moves_vm_to = run.job.destination;
     if (left == Phase::commit) change.job.committed = true;
     leave_phase(change.job, journal_.clock().now());
     Result<Flags> written = journal_.write(change);
@@ -184,6 +184,8 @@ Result<void> Engine::skip_phase(JobRun& run) {
 Result<void> Engine::turn(JobRun& run, State ending, std::optional<Error> error) {
     const std::string why = error ? error->text() : "cancelled";
     Change change{run.job, entry(run.job, "rolling-back", why)};
+    // What was committed is taken back: the VM is the source's again.
+    if (change.job.committed) change.moves_vm_to = run.job.source;
     turn_back(change.job, ending, journal_.clock().now());
     change.job.detail = why;
     if (error) change.job.error = problem_of(*error, advice(run.job, *error));
@@ -263,6 +265,9 @@ Task<void> Engine::fail_forward(JobRun& run, Error error) {
         co_return waited;
     }
     const Error told = std::move(error).within(row_of(run.job.phase).name);
+    // Nobody but the source can be the VM any more, and it knows all there is to know.
+    if (told.slug == kNeverRan) co_return turn(run, State::failed, told);
+    if (told.slug == kDestinationLost && run.job.committed) co_return give_up(run, told);
     switch (row_of(run.job.phase).on_failure) {
         case OnFailure::fail:
         case OnFailure::roll_back:
@@ -359,6 +364,28 @@ Result<Migration> Engine::resume(const std::string& id, bool observe,
     if (!written) return passed_on(std::move(written).error());
     start(*job);
     return job;
+}
+
+Result<Migration> Engine::take_back(const std::string& id) {
+    Result<Migration> job = journal_.store().job(id);
+    if (!job) return job;
+    if (is_done(*job))
+        return fail(Fault::Conflict, "take back " + id,
+                    "it has ended: " + json::enum_name(job->state), "job-finished");
+    if (job->state != State::needs_attention || runs_.contains(id) || !may_take_back(*job))
+        return fail(Fault::Conflict, "take back " + id,
+                    "it is " + json::enum_name(job->state) + " in " +
+                        std::string(row_of(job->phase).name) +
+                        ", legal would be: needs-attention after the commit and before retiring; "
+                        "before the commit :cancel does it",
+                    "not-waiting");
+    Change change{*job, entry(*job, "take-back", "asked for by a person")};
+    change.moves_vm_to = job->source;
+    turn_back(change.job, State::failed, journal_.clock().now());
+    Result<Flags> written = journal_.write(change);
+    if (!written) return passed_on(std::move(written).error());
+    start(change.job);
+    return change.job;
 }
 
 void Engine::wake(const std::string& vm) {

@@ -32,6 +32,10 @@ public:
     Result<Migration> resume(const std::string& id, bool observe,
                              std::optional<protocol::OnConflict> on_conflict);
 
+    // From needs-attention after the commit: the source is the VM again, the destination is destroyed,
+    // and what it has learnt since it ran is lost.
+    Result<Migration> take_back(const std::string& id);
+
     // Something changed at the switch: jobs of this VM look at once.
     void wake(const std::string& vm);
     bool is_driving(const std::string& vm) const;

@@ -30,6 +30,7 @@ std::vector<std::string> ways_out(const Migration& job) {
     std::vector<std::string> ways = {"godwit job resume" + name, "godwit job retry" + name};
     if (job.phase == Phase::quiescing || job.phase == Phase::steering)
         ways.push_back("godwit job force" + name);
+    if (may_take_back(job)) ways.push_back("godwit job take-back" + name);
     if (job.phase == Phase::patching) {
         ways.push_back("godwit job resume" + name + " --on-conflict source-wins");
         ways.push_back("godwit job resume" + name + " --on-conflict destination-wins");
@@ -64,6 +65,12 @@ bool may_cancel(const Migration& job) {
     return job.state == State::running && !job.committed && row_of(job.phase).may_cancel;
 }
 
+bool may_take_back(const Migration& job) {
+    if (!job.committed || job.ending || !moves_memory(job)) return false;
+    // Once the source may have been told to go there is nothing to go back to.
+    return job.phase < Phase::retiring || (job.phase == Phase::retiring && !job.began);
+}
+
 bool is_done(const Migration& job) {
     return is_terminal(job.state);
 }
@@ -93,6 +100,7 @@ void leave_phase(Migration& job, TimePoint now) {
 void turn_back(Migration& job, State ending, TimePoint now) {
     const bool began = job.began;
     job.ending = ending;
+    job.committed = false;
     job.state = State::rolling_back;
     job.timestamps["rolling-back"] = rfc3339(now);
     note_duration(job, unix_ms(now));

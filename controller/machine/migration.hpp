@@ -82,6 +82,7 @@ bool moves_whole(const Migration& job);  // the VM itself, sessions and all: not
 bool boots_fresh(const Migration& job);  // another VM starts there from the source's regions
 bool skips(const Migration& job);        // the current phase is not for this method
 bool may_cancel(const Migration& job);
+bool may_take_back(const Migration& job);  // committed, and the source is still all it was
 bool is_done(const Migration& job);
 
 // Pure moves. Each leaves the record ready to be written.

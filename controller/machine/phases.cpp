@@ -97,16 +97,21 @@ A job is in one state and one phase. States: `running`, `rolling-back`, `needs-a
 | `rolling-back` | `failed`, `cancelled` | everything the job made is undone |
 | `rolling-back` | `needs-attention` | a device refuses or stays silent beyond the deadline |
 | `needs-attention` | `running`, `rolling-back` | `:resume` (observes first), `:retry`, `:force` |
+| `running`, handover (`whole`) | `rolling-back` | the destination died before its first instruction |
+| `needs-attention` after the commit | `rolling-back` | `:take-back`, until the source retires |
 
 Rolling back walks the phases in reverse, the one in progress included, whether or not its outcome was
 recorded:
 
-1. steering: the default owner flips back to the source, the destination drains (drain policy: `wait`
-   and `rollback` wait, `reset` resets at the deadline, `:force` resets now), then it is fenced;
-2. copying: the copy is aborted, the source goes on untouched (of `whole`: from where it was stopped);
-3. destination: the VM made by the job is destroyed, behind the fence and without a session;
-4. hosting: the switch stops answering, the addresses are the source's alone, and it is announced;
-5. reserve: the lease is given back.
+1. patching (only after a take-back): the source goes on; handover of `whole`: every session's
+   port turns back, the destination is destroyed;
+2. steering: the default owner flips back to the source, the destination drains (drain policy: `wait`
+   and `rollback` wait, `reset` resets at the deadline, `:force` resets now), then it is fenced; of a
+   destination that is dead the sessions are reset;
+3. copying: the copy is aborted, the source goes on untouched (of `whole`: from where it was stopped);
+4. destination: the VM made by the job is destroyed, behind the fence and without a session;
+5. hosting: the switch stops answering, the addresses are the source's alone, and it is announced;
+6. reserve: the lease is given back.
 )";
 
 }  // namespace

@@ -6,7 +6,6 @@ namespace godwit::controller {
 
 namespace {
 
-// A source that opened something after it was drained still has a session to keep.
 // The last moment at which the source can still go on.
 Result<void> check_budget(JobRun& run) {
     if (!moves_whole(run.job) || !run.job.request.memory.pause_budget_ms) return {};
@@ -21,15 +20,19 @@ Result<void> check_budget(JobRun& run) {
 
 // A destination that has died since it was loaded is found while the source can still go on.
 Task<void> check_landed(JobRun& run) {
-    if (!moves_whole(run.job)) co_return Result<void>{};
+    if (!moves_whole(run.job)) {
+        Result<void> lives = co_await check_destination_lives(run);
+        co_return lives;
+    }
     Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
     if (!vm) co_return std::unexpected(std::move(vm).error());
     if (vm->state == protocol::VmState::incoming) co_return Result<void>{};
     co_return fail(Fault::Rejected, "move to " + run.job.destination,
                    "the VM there is " + json::enum_name(vm->state) + ", not waiting to be let run",
-                   "destination-lost");
+                   std::string(kDestinationLost));
 }
 
+// A source that opened something after it was drained still has a session to keep.
 Task<void> precheck(JobRun& run) {
     Result<void> landed = co_await check_landed(run);
     if (!landed) co_return landed;

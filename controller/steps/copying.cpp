@@ -162,15 +162,8 @@ Task<void> apply(JobRun& run) {
     co_return last;
 }
 
-Task<void> compensate(JobRun& run) {
-    protocol::Command command = run.command("abort-copy");
-    Result<void> aborted = co_await run.source().abort_copy(run.job.vm, std::move(command));
-    if (!aborted && aborted.error().fault == Fault::Missing) co_return Result<void>{};
-    co_return aborted;
-}
-
 }  // namespace
 
-const Step kCopying{.apply = apply, .observe = observe, .compensate = compensate};
+const Step kCopying{.apply = apply, .observe = observe, .compensate = let_source_go};
 
 }  // namespace godwit::controller

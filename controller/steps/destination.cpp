@@ -24,19 +24,9 @@ Task<void> apply(JobRun& run) {
     co_return Result<void>{};
 }
 
-// Only what the job owns: the agent refuses with not-owner otherwise, and then it is not ours to
-// remove. It runs behind the fence and owns no session: steering was undone before.
-Task<void> compensate(JobRun& run) {
-    protocol::Command command = run.command("destroy");
-    Result<void> removed = co_await run.destination().remove(run.job.vm, std::move(command));
-    if (removed) co_return removed;
-    const Error& error = removed.error();
-    if (error.fault == Fault::Missing || error.slug == "not-owner") co_return Result<void>{};
-    co_return removed;
-}
-
 }  // namespace
 
-const Step kDestination{.apply = apply, .observe = observe, .compensate = compensate};
+// Undone, the VM runs behind the fence and owns no session: steering was undone before.
+const Step kDestination{.apply = apply, .observe = observe, .compensate = remove_destination};
 
 }  // namespace godwit::controller

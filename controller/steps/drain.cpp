@@ -10,7 +10,7 @@ enum class Late { no, warn, roll_back, reset };
 
 // What is to be done about a deadline that has passed, or about :force.
 Late lateness(JobRun& run, const Drain& drain) {
-    if (run.flags.force) return Late::reset;
+    if (run.flags.force || drain.is_gone) return Late::reset;
     if (!run.is_late()) return Late::no;
     switch (run.job.request.drain.on_deadline) {
         case protocol::OnDeadline::wait:
@@ -146,6 +146,9 @@ Task<void> wait_until_drained(JobRun& run, Drain drain) {
         bool drained = false;
         Result<void> looked = co_await look_once(run, drain, drained);
         if (!looked || drained) co_return looked;
+        // Newcomers go to the one that stays: nobody must go on sending them to a dead VM.
+        if (drain.staying == run.job.destination) looked = co_await check_destination_lives(run);
+        if (!looked) co_return looked;
         Result<void> paused = co_await run.pause(rung);
         if (!paused) co_return paused;
     }

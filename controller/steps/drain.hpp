@@ -12,6 +12,7 @@ struct Drain {
     std::string staying;  // the owner
     std::string step;     // "steering" or "steering-back": put again when the switch forgot it
     bool may_roll_back = false;
+    bool is_gone = false;  // the VM that leaves is dead: its sessions end by being reset
 };
 
 // Returns when the switch says drained. Conflict drain-deadline when the policy says to roll back.

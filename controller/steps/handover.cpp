@@ -7,6 +7,8 @@ namespace godwit::controller {
 
 namespace {
 
+constexpr std::uint32_t kRemovalTries = 3;
+
 Task<void> look_at_running(JobRun& run) {
     Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
     if (!vm) co_return std::unexpected(std::move(vm).error());
@@ -28,6 +30,20 @@ Task<void> look_at_addresses(JobRun& run) {
                    "the guest there does not have every address yet");
 }
 
+// The agent writes down that it lets a VM run before it does so: what is dead and was not written down
+// has executed nothing, and the source may go on as if nothing had been.
+std::unexpected<Error> why_not_running(const JobRun& run, const Result<protocol::AgentVm>& vm,
+                                       Error refused) {
+    if (!vm || vm->state != protocol::VmState::stopped) return std::unexpected(std::move(refused));
+    const bool ran = vm->let_run;
+    return fail(Fault::Rejected, "let the VM go on at " + run.job.destination,
+                std::string("its QEMU has ended ") +
+                    (ran ? "after it was let run: what it did since then is lost with it; the "
+                           "source stands still as it was before, take-back lets it go on"
+                         : "before its first instruction: the source goes on"),
+                std::string(ran ? kDestinationLost : kNeverRan));
+}
+
 // In this order: what the VM sends with its first instruction must find it the owner. Repeated, the
 // switch and the agent find it done.
 Task<void> switch_over(JobRun& run) {
@@ -40,10 +56,13 @@ Task<void> switch_over(JobRun& run) {
     protocol::ActivationRequest activation{run.command("activation"), "sole"};
     Result<protocol::AgentVm> vm =
         co_await run.destination().activate(run.job.vm, std::move(activation));
-    if (!vm) co_return std::unexpected(std::move(vm).error());
-    if (vm->state != protocol::VmState::running)
-        co_return fail(Fault::Retry, "let the VM go on at " + run.job.destination,
-                       "it is " + json::enum_name(vm->state) + ", not running");
+    if (!vm || vm->state != protocol::VmState::running) {
+        Error refused = vm ? Error{Fault::Retry, "let the VM go on at " + run.job.destination,
+                                   "it is " + json::enum_name(vm->state) + ", not running"}
+                           : std::move(vm).error();
+        Result<protocol::AgentVm> seen_vm = co_await run.destination().vm(run.job.vm);
+        co_return why_not_running(run, seen_vm, std::move(refused));
+    }
     protocol::MigrationResult& result = run.job.result;
     if (run.job.frozen_ms == 0) co_return Result<void>{};
     result.source_pause_ms = static_cast<double>(run.now_ms() - run.job.frozen_ms);
@@ -59,7 +78,8 @@ Task<void> apply(JobRun& run) {
         Result<void> running = co_await switch_over(run);
         if (!running) co_return running;
     }
-    Result<void> ready = co_await look_at_addresses(run);
+    Result<void> ready = co_await check_destination_lives(run);
+    if (ready) ready = co_await look_at_addresses(run);
     if (!ready) co_return ready;
     protocol::Steering wanted = run.steering("handover", run.job.destination);
     Result<protocol::VmSteering> seen =
@@ -70,8 +90,30 @@ Task<void> apply(JobRun& run) {
     co_return told;
 }
 
+// Taken back after the commit. Of whole: the port first, which fences whoever may run there, then
+// that one goes; an agent that stays silent is no reason to have nobody serve. A split VM's sessions
+// are drained back by the flip, as in every rollback.
+Task<void> compensate(JobRun& run) {
+    if (!moves_whole(run.job)) co_return Result<void>{};
+    protocol::Steering wanted = run.steering("take-back", run.job.source);
+    wanted.takes_over = run.job.destination;
+    wanted.hosting = true;
+    Result<protocol::VmSteering> seen =
+        co_await run.access_switch().steer(run.job.vm, std::move(wanted));
+    if (!seen) co_return std::unexpected(std::move(seen).error());
+    take_up_sessions(run, *seen);
+    Result<void> gone = co_await remove_destination(run);
+    if (gone) co_return gone;
+    const Fault fault = gone.error().fault;
+    const bool silent = fault == Fault::Retry || fault == Fault::Lost;
+    if (!silent || run.job.attempt < kRemovalTries) co_return gone;
+    co_return run.note(
+        "warning",
+        "the destination is fenced at the switch and not known to be gone: " + gone.error().text());
+}
+
 }  // namespace
 
-const Step kHandover{.apply = apply};
+const Step kHandover{.apply = apply, .compensate = compensate};
 
 }  // namespace godwit::controller

@@ -55,6 +55,9 @@ Task<bool> observe(JobRun& run) {
 }
 
 Task<void> apply(JobRun& run) {
+    // Patched into the memory of a dead VM it would reach nobody.
+    Result<void> lives = co_await check_destination_lives(run);
+    if (!lives) co_return lives;
     protocol::MergeRequest request{run.command("patching"), run.job.facts.destination_transfer,
                                    run.job.request.memory.on_conflict, run.job.destination};
     Result<protocol::MergeStatus> begun =
@@ -66,6 +69,7 @@ Task<void> apply(JobRun& run) {
 
 }  // namespace
 
-const Step kPatching{.apply = apply, .observe = observe};
+// Taken back, the source must serve before sessions are flipped to it.
+const Step kPatching{.apply = apply, .observe = observe, .compensate = let_source_go};
 
 }  // namespace godwit::controller

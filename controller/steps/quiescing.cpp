@@ -9,6 +9,8 @@ Task<void> apply(JobRun& run) {
     for (std::uint64_t look = 1;; ++look) {
         if (run.flags.force) co_return run.note("forced", "not waiting for the source's regions");
         const std::uint64_t rung = run.bell.rung();
+        Result<void> lives = co_await check_destination_lives(run);
+        if (!lives) co_return lives;
         // Each look is a step of its own to the agent: it must look again.
         protocol::QuiesceRequest request{run.command("quiescing-" + std::to_string(look)),
                                          run.timing.quiet_window_ms};

@@ -18,7 +18,21 @@ Result<void> unless_missing(Result<void> done) {
     return done;
 }
 
+// The source goes on the destination's word that it runs, and on nothing else: asked right before, and
+// again by whoever sweeps later.
 Task<void> retire_source(JobRun& run) {
+    if (moves_memory(run.job)) {
+        Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
+        if (!vm) co_return std::unexpected(std::move(vm).error());
+        if (vm->state == protocol::VmState::stopped)
+            co_return fail(Fault::Rejected, "retire the source on " + run.job.source,
+                           "the VM on " + run.job.destination + " has ended: the source is kept",
+                           std::string(kDestinationLost));
+        if (vm->state != protocol::VmState::running)
+            co_return fail(Fault::Retry, "retire the source on " + run.job.source,
+                           "the VM on " + run.job.destination + " is " +
+                               json::enum_name(vm->state) + ", not running");
+    }
     protocol::RetireRequest request{run.command("retiring"), run.job.request.source_after};
     Result<void> done = co_await run.source().retire(run.job.vm, std::move(request));
     co_return unless_missing(std::move(done));
@@ -58,7 +72,9 @@ Task<void> apply(JobRun& run) {
         if (is_swept(run, part)) continue;
         if (part == kNarrowSwitch && !is_swept(run, kRetireSource)) continue;
         Result<void> done = co_await perform_part(run, part);
-        if (!done && done.error().slug == "stale-epoch") co_return done;
+        const bool stops =
+            !done && (done.error().slug == "stale-epoch" || done.error().slug == kDestinationLost);
+        if (stops) co_return done;
         if (done)
             run.job.swept.push_back(part);
         else
@@ -88,6 +104,6 @@ Task<void> perform_part(JobRun& run, std::string part) {
     return narrow_switch(run);
 }
 
-const Step kRetiring{.apply = apply};
+const Step kRetiring{.precheck = check_destination_lives, .apply = apply};
 
 }  // namespace godwit::controller

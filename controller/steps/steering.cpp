@@ -69,7 +69,9 @@ Task<bool> fence_destination(JobRun& run) {
 }
 
 Task<void> compensate(JobRun& run) {
-    const Drain drain{run.job.destination, run.job.source, "steering-back"};
+    Drain drain{run.job.destination, run.job.source, "steering-back"};
+    Result<void> lives = co_await check_destination_lives(run);
+    drain.is_gone = !lives && lives.error().slug == kDestinationLost;
     Result<bool> untouched = co_await never_flipped(run);
     if (!untouched) co_return std::unexpected(std::move(untouched).error());
     if (*untouched) {

@@ -52,6 +52,35 @@ bool has_addresses(const protocol::AddressList& seen, const protocol::VmSpec& sp
     });
 }
 
+Task<void> check_destination_lives(JobRun& run) {
+    if (!moves_memory(run.job)) co_return Result<void>{};
+    Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
+    if (!vm && vm.error().slug == "stale-epoch") co_return std::unexpected(std::move(vm).error());
+    if (!vm || vm->state != protocol::VmState::stopped) co_return Result<void>{};
+    co_return fail(Fault::Rejected, "look at the VM on " + run.job.destination,
+                   "its QEMU has ended " + vm->detail +
+                       "; what it has learnt since it ran there is lost with it",
+                   std::string(kDestinationLost));
+}
+
+// Only what the job owns: the agent refuses with not-owner otherwise, and then it is not ours to
+// remove.
+Task<void> remove_destination(JobRun& run) {
+    protocol::Command command = run.command("destroy");
+    Result<void> removed = co_await run.destination().remove(run.job.vm, std::move(command));
+    if (removed) co_return removed;
+    const Error& error = removed.error();
+    if (error.fault == Fault::Missing || error.slug == "not-owner") co_return Result<void>{};
+    co_return removed;
+}
+
+Task<void> let_source_go(JobRun& run) {
+    protocol::Command command = run.command("abort-copy");
+    Result<void> aborted = co_await run.source().abort_copy(run.job.vm, std::move(command));
+    if (!aborted && aborted.error().fault == Fault::Missing) co_return Result<void>{};
+    co_return aborted;
+}
+
 protocol::Command JobRun::command(const std::string& step) const {
     std::string name = step;
     if (job.attempt > 1) name += "." + std::to_string(job.attempt);

@@ -80,6 +80,18 @@ extern const Step kAccepted, kPreflight, kReserve, kHosting, kDestination, kCopy
 // The guest has configured every hosted address.
 bool has_addresses(const protocol::AddressList& seen, const protocol::VmSpec& spec);
 
+// The VM at the destination was found dead. Before the commit the job is rolled back; after it a person
+// is asked, because what the VM has learnt there goes with it.
+inline constexpr std::string_view kDestinationLost = "destination-lost";
+// Method whole: it died before its first instruction there, so the job takes itself back.
+inline constexpr std::string_view kNeverRan = "destination-never-ran";
+// Rejected/destination-lost when its agent says that its QEMU has ended. Silence says nothing.
+Task<void> check_destination_lives(JobRun& run);
+// The VM the job made there goes; gone already is as good.
+Task<void> remove_destination(JobRun& run);
+// Ends the copy: the source goes on, alone.
+Task<void> let_source_go(JobRun& run);
+
 // Preflight's questions alone, for validate_only: fills job.facts.
 Task<void> check_preflight(JobRun& run);
 

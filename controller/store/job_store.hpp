@@ -37,7 +37,7 @@ struct Change {
     Migration job;  // as it shall be; job.version is one more than what is stored
     StepEntry entry;
     bool crosses_commit = false;      // refused with `cancel-requested` when a cancel came first
-    bool moves_vm = false;            // the VM's host becomes job.destination
+    std::string moves_vm_to;          // not empty: the VM's host becomes this one
     std::vector<std::string> sweeps;  // parts left over
 };
 

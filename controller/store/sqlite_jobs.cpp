@@ -166,9 +166,9 @@ Result<Flags> SqliteStore::write(std::uint64_t token, const Change& change) {
                 Fault::Conflict, "write job " + job.id,
                 "version " + std::to_string(job.version) + " does not follow the stored one",
                 "job-moved");
-        if (change.moves_vm) {
+        if (!change.moves_vm_to.empty()) {
             auto moved =
-                database_.run("UPDATE vms SET host = ? WHERE id = ?", {job.destination, job.vm});
+                database_.run("UPDATE vms SET host = ? WHERE id = ?", {change.moves_vm_to, job.vm});
             if (!moved) return passed_on(std::move(moved).error());
         }
         return append(token, change, seen);

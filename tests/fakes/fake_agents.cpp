@@ -84,6 +84,7 @@ http::Response FakeWorld::abort_copy(FakeHost& host, const http::Request& reques
     const auto found = host.copies.find(vm);
     if (found == host.copies.end()) return problem(Fault::Missing, "no copy", "unknown-job");
     host.copies.erase(found);
+    host.merges.erase(vm);
     for (auto& [name, other] : hosts)
         if (&other != &host && other.loaded && other.vms.contains(vm) &&
             other.vms.at(vm).state == VmState::running)
@@ -109,6 +110,12 @@ http::Response FakeWorld::put_activation(const std::string& name, const http::Re
             violate("the VM was let run while it runs on " + other);
     if (wanted.role == "sole" && managed[vm].steering.owner != name)
         violate("the VM spoke before its sessions were its own");
+    if (dies_in_activation) {
+        found->second.state = VmState::stopped;
+        found->second.let_run = *dies_in_activation == DiesInActivation::after_running;
+        return problem(Fault::Conflict, "it has ended", "wrong-state");
+    }
+    found->second.let_run = true;
     found->second.state = VmState::running;
     found->second.link_up = true;
     found->second.role = wanted.role;
@@ -138,6 +145,11 @@ http::Response FakeWorld::put_retirement(const std::string& name, const http::Re
     if (sessions_of(name) > 0)
         violate("the source was retired while it owned " + std::to_string(sessions_of(name)) +
                 " sessions");
+    const bool somebody_runs = std::ranges::any_of(hosts, [&](const auto& other) {
+        return other.first != name && other.second.vms.contains(vm) &&
+               other.second.vms.at(vm).state == VmState::running;
+    });
+    if (!somebody_runs) violate("the source was retired and the VM runs nowhere");
     if (!hosts[name].vms.contains(vm)) return unknown_vm();
     hosts[name].copies.erase(vm);
     hosts[name].merges.erase(vm);

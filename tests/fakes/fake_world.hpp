@@ -52,6 +52,8 @@ struct FakeHost {
     std::uint64_t guest_sockets = 0;
 };
 
+enum class DiesInActivation { before_running, after_running };
+
 struct FakeVm {
     protocol::VmSteering steering;
     std::set<std::string> resets;  // job/step done before
@@ -84,6 +86,8 @@ public:
     std::uint64_t sessions_on_hosting = 6;
     bool copy_fails = false;
     bool destination_dies_loaded = false;
+    // Its QEMU ends when it is activated: before its first instruction, or later.
+    std::optional<DiesInActivation> dies_in_activation;
     std::string freeze_problem;        // not empty: the guest runs on, and this is why
     std::int64_t stood_still_ms = 40;  // when the freeze is over
     bool merge_conflicts = false;      // under on_conflict = fail

@@ -99,6 +99,7 @@ Task<protocol::AgentVm> Machine::view() {
     vm.role = record_.role;
     vm.pid = find_process(paths_.pid(), "unix:" + paths_.qmp() + ",server=on,wait=off");
     vm.link_up = is_link_up();
+    vm.let_run = record_.let_run;
     vm.detail = detail_;
     if (record_.paused_for != PausedFor::nobody)
         vm.detail = "paused for " + json::enum_name(record_.paused_for);
@@ -132,7 +133,7 @@ Task<void> Machine::start(BootMode mode) {
     if (is_alive()) co_return Result<void>{};
     record_.started = true;
     record_.origin = mode == BootMode::incoming ? Origin::incoming : Origin::boot;
-    record_.loaded = record_.activated = false;
+    record_.loaded = record_.let_run = record_.activated = false;
     record_.paused_for = PausedFor::nobody;
     record_.role = "sole";
     Result<void> done = save();

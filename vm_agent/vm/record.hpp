@@ -22,7 +22,8 @@ struct VmRecord {
     std::uint64_t epoch = 0;     // of the last fork it took part in
     bool started = false;        // a QEMU was asked for, and nobody asked it to go
     bool loaded = false;         // incoming: memory and device state are in place
-    bool activated = false;      // incoming: it was let run
+    bool let_run = false;        // incoming: it is about to be let run, or was
+    bool activated = false;      // incoming: it runs, its QEMU said so
     bool holds_regions = false;  // method boot: the source's regions came, this VM starts from them
     bool retired = false;        // gone on purpose: a file of vm_dir does not bring it back
     PausedFor paused_for = PausedFor::nobody;
@@ -32,7 +33,7 @@ struct VmRecord {
     static constexpr std::string_view kRequired[] = {"spec"};
 };
 BOOST_DESCRIBE_STRUCT(VmRecord, (),
-                      (spec, owner_job, source_host, origin, role, epoch, started, loaded,
+                      (spec, owner_job, source_host, origin, role, epoch, started, loaded, let_run,
                        activated, retired, paused_for, paused_at_ms, holds_regions, copy, merge))
 
 }  // namespace godwit::agent

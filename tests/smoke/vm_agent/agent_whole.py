@@ -4,10 +4,9 @@ decided: the source goes on untouched, its sessions stay, nothing of the copy is
 import hashlib
 import os
 import signal
-import threading
 import time
 
-from bench_of_two import Bench, Problem, Session, answers, own_namespace, records, wait_for
+from bench_of_two import Asking, Bench, Problem, Session, answers, own_namespace, records, wait_for
 
 RESTING = ["godwit.host-a.web-1.ram", "godwit.host-a.web-1.region.sessions"]
 
@@ -33,25 +32,11 @@ def freeze(bench, job):
     return bench.source.put("/v1/vms/web-1/freeze", {"command": bench.command(job, "freezing")})
 
 
-class Freezing(threading.Thread):
+def freezing_of(bench, job):
     """A freeze that does not come to its end by itself."""
-
-    def __init__(self, bench, job):
-        super().__init__()
-        self.bench, self.job, self.outcome = bench, job, None
-        self.start()
-        until_stage(bench, job, "freeze")
-
-    def run(self):
-        try:
-            self.outcome = freeze(self.bench, self.job)
-        except (OSError, ValueError, Problem) as error:
-            self.outcome = error
-
-    def end(self):
-        self.join(60)
-        assert not self.is_alive(), "the freeze does not end"
-        return self.outcome
+    asking = Asking(lambda: freeze(bench, job))
+    until_stage(bench, job, "freeze")
+    return asking
 
 
 def undo(bench, job):
@@ -183,7 +168,7 @@ def with_a_silent_qemu(bench, job, **request):
     begin(bench, job, **request)
     until_stage(bench, job, "ready")
     os.kill(bench.destination.qemu_pid(), signal.SIGSTOP)
-    freezing = Freezing(bench, job)
+    freezing = freezing_of(bench, job)
     wait_for(lambda: bench.source.state() == "paused", 10, "the source standing still")
     return freezing
 

@@ -1,5 +1,6 @@
 """Two agents on one machine, each with a bridge of its own in a network namespace of their own, and what a
 test needs of them. Everything carries the test's prefix; leaving the `with` block ends and removes it all."""
+import contextlib
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 SPEC = {
@@ -58,6 +60,7 @@ class Agent:
             (self.root / part).mkdir(parents=True)
         # Memory of its own size: what runs out here harms nobody else.
         run("mount", "-t", "tmpfs", "-o", f"size={options.get('shm_mib', 1024)}m", "gwt", str(self.shm))
+        run("mount", "-t", "tmpfs", "-o", "size=1m", "gwt", str(self.root / "state"))
         run("ip", "link", "add", self.bridge, "type", "bridge")
         run("ip", "link", "set", self.bridge, "up")
         run("ip", "address", "add", f"10.1.0.{port % 100 + 100}/24", "dev", self.bridge)
@@ -116,6 +119,20 @@ class Agent:
     def state(self):
         return self.get("/v1/vms/web-1")["state"]
 
+    @contextlib.contextmanager
+    def full_state(self):
+        """Nothing more can be written down."""
+        filling = self.root / "state/filling"
+        with open(filling, "wb") as room:
+            for size in (4096, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        os.write(room.fileno(), b"x" * size)
+        try:
+            yield
+        finally:
+            filling.unlink()
+
     def qemu_pid(self):
         return int((self.root / "run/web-1.pid").read_text())
 
@@ -137,8 +154,29 @@ class Agent:
             except ProcessLookupError:
                 pass
         # QEMU's last references go with it.
-        wait_for(lambda: subprocess.run(["umount", str(self.shm)], stderr=subprocess.DEVNULL).returncode == 0,
-                 10, "unmounting")
+        for mounted in (self.shm, self.root / "state"):
+            wait_for(lambda path=mounted: subprocess.run(["umount", str(path)],
+                                                         stderr=subprocess.DEVNULL).returncode == 0, 10, "unmounting")
+
+
+class Asking(threading.Thread):
+    """A call that somebody waits for while something else happens."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.call, self.outcome = call, None
+        self.start()
+
+    def run(self):
+        try:
+            self.outcome = self.call()
+        except (OSError, ValueError, Problem) as error:
+            self.outcome = error
+
+    def end(self):
+        self.join(60)
+        assert not self.is_alive(), "the call does not end"
+        return self.outcome
 
 
 class Bench:
