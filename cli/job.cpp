@@ -1,4 +1,5 @@
-// godwit job list | show | steps | watch | wait | cancel | force | retry | resume | take-back
+// godwit job list | show | steps | watch | wait | cancel | force | retry | resume | take-back |
+//            limit
 #include "lib/id.hpp"
 
 #include "cli/commands.hpp"
@@ -116,6 +117,7 @@ int steps(Session& session, const std::string& id) {
 
 struct VerbOptions {
     std::string job, key, on_conflict;
+    std::optional<std::uint32_t> bandwidth_mib_s;
 };
 
 int act(Session& session, const std::string& verb, const VerbOptions& options) {
@@ -124,6 +126,7 @@ int act(Session& session, const std::string& verb, const VerbOptions& options) {
         options.key.empty() ? uuid_v7(std::chrono::system_clock::now()) : options.key;
     bj::object body;
     if (!options.on_conflict.empty()) body["on_conflict"] = options.on_conflict;
+    if (options.bandwidth_mib_s) body["bandwidth_mib_s"] = *options.bandwidth_mib_s;
     Result<bj::value> raw =
         session.api.post("/v1/jobs/" + http::encoded(id) + ":" + verb, std::move(body), key);
     if (!raw) return failed(session, raw.error());
@@ -172,6 +175,9 @@ void add_verbs(CLI::App& group, Command& chosen) {
              "Undo a committed job that needs attention: the source is the VM again, what the "
              "destination has learnt is lost",
              options);
+    add_verb(group, chosen, "limit", "What the copy of a running job may send from now on", options)
+        ->add_option("mib_s", options->bandwidth_mib_s, "MiB per second; 0: no limit")
+        ->required();
     CLI::App* again[] = {
         add_verb(group, chosen, "retry", "Begin a failed job anew, or its step once more", options),
         add_verb(group, chosen, "resume", "Go on with a job that needs attention", options)};

@@ -62,6 +62,9 @@ struct MigrateOptions {
     std::string deadline, on_deadline, on_conflict, source_after, timeout;
     std::vector<std::string> labels;
     std::uint32_t rounds = 0, pause_budget_ms = 0;
+    std::optional<std::uint32_t> bandwidth_mib_s;
+    std::string compression, quiet_deadline, on_unquiet;
+    std::optional<std::uint32_t> quiet_window_ms;
     bool wait = false, dry_run = false, force = false;
 };
 
@@ -71,6 +74,15 @@ Result<protocol::MigrateRequest> request_of(const MigrateOptions& options) {
     if (!options.method.empty()) request.memory.strategy = options.method;
     request.memory.rounds = options.rounds;
     if (options.pause_budget_ms != 0) request.memory.pause_budget_ms = options.pause_budget_ms;
+    request.memory.bandwidth_mib_s = options.bandwidth_mib_s;
+    if (!options.compression.empty())
+        request.memory.compression = *json::enum_value<protocol::Compression>(options.compression);
+    request.memory.quiet.window_ms = options.quiet_window_ms;
+    if (!options.quiet_deadline.empty())
+        request.memory.quiet.deadline_s = *parse_duration(options.quiet_deadline);
+    if (!options.on_unquiet.empty())
+        request.memory.quiet.on_deadline =
+            *json::enum_value<protocol::OnUnquiet>(options.on_unquiet);
     if (!options.steering.empty()) request.steering = options.steering;
     // The enumerations were checked by the command line's own validators.
     if (!options.on_conflict.empty())
@@ -158,6 +170,20 @@ void add_migrate(CLI::App& group, Command& chosen) {
            "--pause-budget-ms", options->pause_budget_ms,
            "method whole: the longest pause up to the commit; refused before or taken back")
         ->check(CLI::PositiveNumber);
+    sub->add_option("--bandwidth-mib-s", options->bandwidth_mib_s,
+                    "what the copy may send, 0 for no limit; default: what the source's agent says")
+        ->type_name("MIB");
+    sub->add_option("--quiet-window-ms", options->quiet_window_ms,
+                    "between two looks at the source's regions before they are merged")
+        ->check(CLI::Range(0, 5000));
+    sub->add_option("--quiet-deadline", options->quiet_deadline,
+                    "how long the source's regions may go on changing")
+        ->check(duration_check());
+    sub->add_option("--on-unquiet", options->on_unquiet, "what to do when they still do")
+        ->check(CLI::IsMember({"ask", "pause"}));
+    sub->add_option("--compression", options->compression,
+                    "of the copy; automatic: where memory arrives sooner with it")
+        ->check(CLI::IsMember({"automatic", "off", "lz4", "zstd"}));
     sub->add_option("--steering", options->steering, "how frames reach the VMs")
         ->check(CLI::IsMember({"l2"}));
     sub->add_option("--on-conflict", options->on_conflict, "memory changed on both sides")

@@ -12,6 +12,7 @@
 //   PUT    /v1/vms/{vm}/incoming            IncomingRequest -> AgentVm (destination: QEMU -incoming, owner = job)
 //   PUT    /v1/vms/{vm}/copy                CopyRequest -> CopyStatus (source: starts it; 202 while running)
 //   GET    /v1/vms/{vm}/copy?job=           -> CopyStatus (404 unknown-job after an agent restart without trace)
+//   PUT    /v1/vms/{vm}/bandwidth           LimitRequest -> CopyStatus (source, while the copy runs)
 //   DELETE /v1/vms/{vm}/copy?job=&token=    abort: source goes on untouched, base copy freed
 //   PUT    /v1/vms/{vm}/freeze              FreezeRequest -> CopyStatus (source, method whole, stage "ready": stops the
 //                                           guest, answers when the destination is proven equal and loaded, or when the
@@ -142,6 +143,10 @@ BOOST_DESCRIBE_STRUCT(IncomingRequest, (), (command, spec, method, source_host))
 enum class OperationState { running, done, failed };
 BOOST_DESCRIBE_ENUM(OperationState, running, done, failed)
 
+// automatic: each piece as it goes fastest, by what was measured of the link and of the codecs.
+enum class Compression { automatic, off, lz4, zstd };
+BOOST_DESCRIBE_ENUM(Compression, automatic, off, lz4, zstd)
+
 struct CopyRequest {
     Command command;
     std::string method = "fork";
@@ -154,10 +159,20 @@ struct CopyRequest {
     std::uint32_t pause_budget_ms = 0;
     // The destination's certificate must name it. Empty: the host part of its address.
     std::string destination_host = {};
+    // What this copy may send; 0: no limit; absent: what agent.yaml says. It holds in the pause too.
+    std::optional<std::uint32_t> bandwidth_mib_s = {};
+    Compression compression = Compression::automatic;
     static constexpr std::string_view kRequired[] = {"command", "destination"};
 };
 BOOST_DESCRIBE_STRUCT(CopyRequest, (),
-                      (command, method, destination, rounds, pause_budget_ms, destination_host))
+                      (command, method, destination, rounds, pause_budget_ms, destination_host,
+                       bandwidth_mib_s, compression))
+struct LimitRequest {
+    Command command;
+    std::uint32_t bandwidth_mib_s = 0;
+    static constexpr std::string_view kRequired[] = {"command", "bandwidth_mib_s"};
+};
+BOOST_DESCRIBE_STRUCT(LimitRequest, (), (command, bandwidth_mib_s))
 struct FreezeRequest {
     Command command;
     static constexpr std::string_view kRequired[] = {"command"};
@@ -174,10 +189,14 @@ struct CopyStatus {
     std::uint64_t bytes_compared = 0;  // at the fork instant
     std::uint64_t bytes_diff = 0;      // sent after the fork instant
     std::uint64_t bytes_on_wire = 0;
-    std::uint64_t resumes = 0;       // how often the connection was cut and taken up again
-    std::uint64_t bytes_resent = 0;  // of bytes_on_wire, for that
-    bool reconnecting = false;       // it is cut right now
-    std::uint64_t rounds = 0;        // compares sent while the guest ran
+    std::uint64_t bytes_zero = 0;        // of bytes_copied: zero, and therefore never sent
+    std::uint64_t bytes_compressed = 0;  // of bytes_copied: sent compressed
+    std::uint64_t bytes_per_s = 0;       // of bytes_copied, over the last seconds
+    std::uint32_t bandwidth_mib_s = 0;   // the limit that holds now; 0: none
+    std::uint64_t resumes = 0;           // how often the connection was cut and taken up again
+    std::uint64_t bytes_resent = 0;      // of bytes_on_wire, for that
+    bool reconnecting = false;           // it is cut right now
+    std::uint64_t rounds = 0;            // compares sent while the guest ran
     // Of the source: at the fork instant; of method whole, how long it has stood still until now.
     double pause_ms = 0;
     double expected_pause_ms = 0;  // method whole: as reckoned before the guest was stopped
@@ -187,8 +206,9 @@ struct CopyStatus {
 };
 BOOST_DESCRIBE_STRUCT(CopyStatus, (),
                       (job, state, stage, bytes_total, bytes_copied, bytes_compared, bytes_diff,
-                       bytes_on_wire, resumes, bytes_resent, reconnecting, rounds, pause_ms,
-                       expected_pause_ms, duration_ms, root, error, problem))
+                       bytes_on_wire, bytes_zero, bytes_compressed, bytes_per_s, bandwidth_mib_s,
+                       resumes, bytes_resent, reconnecting, rounds, pause_ms, expected_pause_ms,
+                       duration_ms, root, error, problem))
 
 struct ActivationRequest {
     Command command;
@@ -218,10 +238,12 @@ struct QuiesceRequest {
 };
 BOOST_DESCRIBE_STRUCT(QuiesceRequest, (), (command, window_ms))
 struct QuiesceStatus {
-    bool quiet = false;               // two looks in a row, window_ms apart, found no change
-    std::uint64_t lines_changed = 0;  // 64-byte lines, between the last two looks
+    // Two compares in a row, window_ms apart, found no change; or every region's guest says so.
+    bool quiet = false;
+    bool said_by_guest = false;
+    std::uint64_t lines_changed = 0;  // 64-byte lines, in the last compare that found some
 };
-BOOST_DESCRIBE_STRUCT(QuiesceStatus, (), (quiet, lines_changed))
+BOOST_DESCRIBE_STRUCT(QuiesceStatus, (), (quiet, said_by_guest, lines_changed))
 
 enum class OnConflict { fail, source_wins, destination_wins };
 BOOST_DESCRIBE_ENUM(OnConflict, fail, source_wins, destination_wins)

@@ -6,8 +6,8 @@
 //   WELCOME(Welcome as JSON)            ->
 //   copy:                               <-    ZERO, BASE ... BASE_END(root)      source runs
 //   BASE_HELD(root)                     ->
-//                                       <-    DIFF ... DIFF_END(root, epoch)     what changed until
-//                                       the fork
+//                                       <-    DIFF, ZERO ... DIFF_END(root,      what changed until
+//                                             epoch)                             the fork
 //   PATCHED(root)                       ->                                       equal, or ABORT
 //                                       <-    DEVSTATE ...                       QEMU's device
 //                                       state
@@ -52,7 +52,7 @@
 namespace godwit::protocol::wire {
 
 constexpr std::uint32_t kFrameMagic = 0x54415747;  // "GWAT"
-constexpr std::uint16_t kFrameVersion = 2;
+constexpr std::uint16_t kFrameVersion = 3;
 constexpr std::uint32_t kChunkBytes = 1 << 20;  // of memory in one frame
 constexpr std::uint32_t kPayloadMax = kChunkBytes + 64 * 1024;
 // Sent and not yet acknowledged, per direction; enough for 10 Gbit/s at 10 ms.
@@ -103,22 +103,30 @@ struct FrameHead {
 };
 static_assert(sizeof(FrameHead) == 24);
 
+// How a piece of memory is packed: LZ4's block format, or one Zstandard frame (RFC 8878).
+enum class Codec : std::uint32_t { raw = 0, lz4 = 1, zstd = 2 };
+
 // Payload of BASE: this, then the bytes. Payload of ZERO: this alone, `length` bytes become zero.
 struct RangeHead {
-    std::uint32_t block;  // index into Hello::blocks
-    std::uint32_t reserved;
+    std::uint32_t block;   // index into Hello::blocks
+    Codec codec;           // of ZERO: raw
     std::uint64_t offset;  // multiple of kPageBytes
-    std::uint64_t length;  // of BASE: equals the bytes that follow; multiple of kPageBytes
+    std::uint64_t
+        length;  // multiple of kPageBytes; of BASE: what the bytes that follow are unpacked
 };
 static_assert(sizeof(RangeHead) == 24);
 
-// Payload of DIFF and MERGE: BlockHead, then LineRecords, each followed by its lines (64 bytes for
+// Payload of DIFF and MERGE: BlockHead, unless raw a PackedHead, then packed or not LineRecords, each followed by its lines (64 bytes for
 // each bit set in `mask`, lowest bit first).
 struct BlockHead {
     std::uint32_t block;
-    std::uint32_t reserved;
+    Codec codec;  // of MERGE: raw
 };
 static_assert(sizeof(BlockHead) == 8);
+struct PackedHead {
+    std::uint64_t raw_bytes;  // at most kPayloadMax
+};
+static_assert(sizeof(PackedHead) == 8);
 struct LineRecord {
     std::uint64_t offset;  // of the page, multiple of kPageBytes
     std::uint64_t mask;    // bit i: line i of the page follows; never 0
@@ -201,7 +209,7 @@ BOOST_DESCRIBE_STRUCT(MergeOutcome, (),
 // What both proofs are made over; `side` is "source" or "destination", `received` what that side has.
 inline std::string proof_text(std::string_view side, std::string_view challenge, const Hello& hello,
                               std::uint32_t received) {
-    std::string text = "godwit-agent/2 ";
+    std::string text = "godwit-agent/3 ";
     text.append(side).append(" ").append(challenge).append(" ").append(hello.nonce).append(" ");
     text.append(hello.command.job).append(" ").append(hello.vm).append(" ");
     text.append(std::to_string(hello.command.token)).append(" ").append(hello.session);

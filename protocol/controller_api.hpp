@@ -8,6 +8,7 @@
 //   GET    /v1/jobs?state=&vm=&page_size=&page_token=  -> JobList;  GET /v1/jobs/{job} -> Job
 //   POST   /v1/jobs/{job}:cancel            200 + Job; 409 past-commit-point, job-finished
 //   POST   /v1/jobs/{job}:force             drain: reset what is left; quiescing: go on at once
+//   POST   /v1/jobs/{job}:limit             BandwidthLimit: until the copy is over (409 afterwards)
 //   POST   /v1/jobs/{job}:resume            from needs-attention: looks first, then goes on; ResumeRequest
 //   POST   /v1/jobs/{job}:retry             from needs-attention: makes the step again; ResumeRequest.
 //                                         Of a failed or cancelled job + Idempotency-Key: a new job, 202
@@ -87,6 +88,16 @@ struct Destination {
     static constexpr std::string_view kRequired[] = {"host"};
 };
 BOOST_DESCRIBE_STRUCT(Destination, (), (host))
+// When the source's regions count as unchanging, before they are merged. ask: a person decides at the
+// deadline. pause: the source is paused and merged as it is.
+enum class OnUnquiet { ask, pause };
+BOOST_DESCRIBE_ENUM(OnUnquiet, ask, pause)
+struct QuietPolicy {
+    std::optional<std::uint32_t> window_ms;  // between two looks; absent: the controller's
+    std::uint32_t deadline_s = 120;
+    OnUnquiet on_deadline = OnUnquiet::ask;
+};
+BOOST_DESCRIBE_STRUCT(QuietPolicy, (), (window_ms, deadline_s, on_deadline))
 struct MemoryPolicy {
     std::optional<std::string> strategy;  // "fork", "boot", "whole", "steer"; absent: the VM's
     OnConflict on_conflict = OnConflict::fail;
@@ -98,8 +109,14 @@ struct MemoryPolicy {
     // After the commit the port is turned and the destination runs: a few requests that no budget
     // can take back.
     std::optional<std::uint32_t> pause_budget_ms;
+    // What the copy may send; 0: no limit; absent: what the source's agent.yaml says. :limit changes it.
+    std::optional<std::uint32_t> bandwidth_mib_s = {};
+    Compression compression = Compression::automatic;
+    QuietPolicy quiet = {};
 };
-BOOST_DESCRIBE_STRUCT(MemoryPolicy, (), (strategy, on_conflict, rounds, pause_budget_ms))
+BOOST_DESCRIBE_STRUCT(MemoryPolicy, (),
+                      (strategy, on_conflict, rounds, pause_budget_ms, bandwidth_mib_s, compression,
+                       quiet))
 // When the drain's deadline comes. wait: it goes on. rollback: the default owner is the source again and
 // the destination drains; what its sessions wrote into regions goes with it, for the source's memory
 // was never copied back. reset: what is left on the source is told with RSTs, counted, and the job goes on.
@@ -158,6 +175,7 @@ struct MigrationResult {
     std::uint32_t longest_gap_ms = 0;
     double flip_us = 0;
     std::uint64_t bytes_copied = 0, bytes_compared = 0, bytes_patched = 0, bytes_on_wire = 0;
+    std::uint64_t bytes_zero = 0, bytes_compressed = 0;  // of bytes_copied
     std::vector<Conflict> conflicts;
     // Of the source at the fork; with method whole, from its stop until the destination ran.
     double source_pause_ms = 0;
@@ -171,8 +189,8 @@ struct MigrationResult {
 BOOST_DESCRIBE_STRUCT(MigrationResult, (),
                       (sessions_at_start, sessions_kept, sessions_reset, sessions_moved,
                        longest_gap_ms, flip_us, bytes_copied, bytes_compared, bytes_patched,
-                       bytes_on_wire, conflicts, source_pause_ms, destination_pause_ms, resumes,
-                       bytes_resent, rounds, root, phase_ms))
+                       bytes_on_wire, bytes_zero, bytes_compressed, conflicts, source_pause_ms,
+                       destination_pause_ms, resumes, bytes_resent, rounds, root, phase_ms))
 
 struct Job {
     std::string id, kind = "migration", target;  // target: the VM
@@ -203,6 +221,13 @@ struct ResumeRequest {
     std::optional<OnConflict> on_conflict;
 };
 BOOST_DESCRIBE_STRUCT(ResumeRequest, (), (on_conflict))
+
+// Body of :limit. What the copy may send from now on; 0: no limit.
+struct BandwidthLimit {
+    std::uint32_t bandwidth_mib_s = 0;
+    static constexpr std::string_view kRequired[] = {"bandwidth_mib_s"};
+};
+BOOST_DESCRIBE_STRUCT(BandwidthLimit, (), (bandwidth_mib_s))
 
 struct SwitchList {
     std::vector<SwitchStatus> switches;

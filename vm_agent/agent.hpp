@@ -44,6 +44,9 @@ public:
 
     Result<protocol::CopyStatus> start_copy(const std::string& vm, protocol::CopyRequest request);
     Result<protocol::CopyStatus> copy_status(const std::string& vm, const std::string& job) const;
+    // Of a copy under way; Conflict/wrong-state when there is none.
+    Result<protocol::CopyStatus> limit_copy(const std::string& vm,
+                                            const protocol::LimitRequest& request);
     // Method whole. Returns when the copy is over: the guest stands still and the destination has
     // everything, or it runs on and the status says why.
     Task<protocol::CopyStatus> freeze(std::string vm, protocol::FreezeRequest request);

@@ -5,10 +5,10 @@
 #include "vm_agent/agent.hpp"
 #include "vm_agent/durable_file.hpp"
 #include "vm_agent/guest/client.hpp"
+#include "vm_agent/operations/quiet.hpp"
 #include "vm_agent/vm/process.hpp"
 
 #include <boost/asio/detached.hpp>
-#include <boost/asio/steady_timer.hpp>
 
 namespace godwit::agent {
 
@@ -48,13 +48,6 @@ asio::awaitable<void> reseed(std::shared_ptr<Machine> machine) {
         fresh ? log::Level::info : log::Level::warning, "vm",
         machine->name() + (fresh ? " has fresh entropy"
                                  : " was not reseeded through its agent, only by virtio-rng"));
-}
-
-Task<void> wait_ms(std::uint32_t time) {
-    asio::any_io_executor executor = co_await asio::this_coro::executor;
-    asio::steady_timer timer(executor, std::chrono::milliseconds(time));
-    co_await timer.async_wait(asio::use_awaitable);
-    co_return Result<void>{};
 }
 
 }  // namespace
@@ -269,7 +262,8 @@ Result<CopyStatus> Agent::start_copy(const std::string& vm, protocol::CopyReques
     Result<void> kept = (*machine)->save();
     if (!kept) return std::unexpected(std::move(kept).error());
     if (request.method == "steer") return status;
-    std::shared_ptr<CopyJob> job = std::make_shared<CopyJob>(host_.executor, std::move(request));
+    std::shared_ptr<CopyJob> job = std::make_shared<CopyJob>(host_.executor, std::move(request),
+                                                             host_.config.transfer_bandwidth_mib_s);
     copies_[vm] = job;
     asio::co_spawn(host_.executor, copy_to_end(vm, *machine, job), asio::detached);
     return status_of(*job);
@@ -287,6 +281,19 @@ Result<CopyStatus> Agent::copy_status(const std::string& vm, const std::string& 
     if (last && last->job == job) return *last;
     return fail(Fault::Missing, "look for the copy of VM " + vm, "no copy was made for " + job,
                 "unknown-job");
+}
+
+Result<CopyStatus> Agent::limit_copy(const std::string& vm, const protocol::LimitRequest& request) {
+    auto running = copies_.find(vm);
+    if (running == copies_.end() || running->second->request.command.job != request.command.job)
+        return fail(Fault::Conflict, "limit the copy of VM " + vm,
+                    "none is under way for " + request.command.job, "wrong-state");
+    running->second->limit_to(request.bandwidth_mib_s);
+    log::info("copy", vm + " may send " +
+                          (request.bandwidth_mib_s == 0
+                               ? "as fast as it goes"
+                               : std::to_string(request.bandwidth_mib_s) + " MiB/s"));
+    return status_of(*running->second);
 }
 
 Task<CopyStatus> Agent::freeze(std::string vm, protocol::FreezeRequest request) {
@@ -336,40 +343,11 @@ Task<void> Agent::abort_copy(std::string vm, std::string job) {
 Task<protocol::QuiesceStatus> Agent::quiescence(std::string vm, protocol::QuiesceRequest request) {
     Result<std::shared_ptr<Machine>> found = find(vm);
     if (!found) co_return std::unexpected(std::move(found).error());
-    std::shared_ptr<Machine> machine = *found;
     if (request.window_ms > kWindowMaxMs)
         co_return fail(Fault::Rejected, "look for quiet", "/window_ms is at most 5000",
                        "invalid-document");
-    using Files = std::vector<memory::MappedFile>;
-    auto looks =
-        std::make_shared<std::pair<Files, Files>>();  // copy of the first look, the region now
-    std::function<Result<void>()> first = [=]() -> Result<void> {
-        for (const protocol::RegionSpec& one : machine->record().spec.regions) {
-            Result<memory::MappedFile> now =
-                memory::MappedFile::open(machine->paths().region(one.name), one.size_mib * kMib);
-            if (!now) return std::unexpected(std::move(now).error());
-            Result<memory::MappedFile> copy =
-                memory::MappedFile::anonymous("godwit-look", now->size());
-            if (!copy) return std::unexpected(std::move(copy).error());
-            Result<memory::Extents> extents = now->extents();
-            if (!extents) return std::unexpected(std::move(extents).error());
-            for (const memory::Extent& extent : *extents)
-                std::memcpy(copy->data() + extent.offset, now->data() + extent.offset,
-                            extent.length);
-            looks->first.push_back(std::move(*copy));
-            looks->second.push_back(std::move(*now));
-        }
-        return {};
-    };
-    Result<void> looked = co_await run_on<void>(host_.pool, std::move(first));
-    if (looked) looked = co_await wait_ms(request.window_ms);
-    if (!looked) co_return std::unexpected(std::move(looked).error());
-    std::function<Result<std::uint64_t>()> second = [looks]() {
-        return changed_lines(looks->first, looks->second);
-    };
-    Result<std::uint64_t> lines = co_await run_on<std::uint64_t>(host_.pool, std::move(second));
-    if (!lines) co_return std::unexpected(std::move(lines).error());
-    co_return protocol::QuiesceStatus{*lines == 0, *lines};
+    Result<protocol::QuiesceStatus> seen = co_await look_for_quiet(*found, request.window_ms);
+    co_return seen;
 }
 
 Result<MergeStatus> Agent::start_merge(const std::string& vm, protocol::MergeRequest request) {

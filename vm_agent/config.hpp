@@ -36,9 +36,10 @@ struct Config {
     std::string id;                   // of the host, "host-a"
     std::vector<std::string> listen;  // REST: "10.9.0.2:8442", "unix:/run/godwit/agent.sock"
     std::string peer_token_file;
-    std::string transfer_listen;   // memory from other agents: "10.9.0.2:7010"
-    std::string transfer_address;  // what others connect to, if it differs
-    TlsConfig tls;                 // of the connection between agents
+    std::string transfer_listen;                 // memory from other agents: "10.9.0.2:7010"
+    std::string transfer_address;                // what others connect to, if it differs
+    std::uint32_t transfer_bandwidth_mib_s = 0;  // of each copy that names no limit; 0: none
+    TlsConfig tls;                               // of the connection between agents
     std::string state_dir = "/var/lib/godwit/agent";
     std::string run_dir = "/run/godwit/agent";
     std::string shm_dir = "/dev/shm";
@@ -52,8 +53,8 @@ struct Config {
 };
 BOOST_DESCRIBE_STRUCT(Config, (),
                       (apiVersion, kind, id, listen, peer_token_file, transfer_listen,
-                       transfer_address, tls, state_dir, run_dir, shm_dir, vm_dir, bridge,
-                       tap_prefix, memory_limit_mib, qemu))
+                       transfer_address, transfer_bandwidth_mib_s, tls, state_dir, run_dir, shm_dir,
+                       vm_dir, bridge, tap_prefix, memory_limit_mib, qemu))
 
 // One VM as a file of vm_dir: configs/vm-web-1.yaml is the example.
 struct VmFile {

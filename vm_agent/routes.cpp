@@ -168,6 +168,12 @@ awaitable<Response> delete_copy(Agent& agent, Request request) {
     co_return answer_nothing(aborted);
 }
 
+awaitable<Response> put_bandwidth(Agent& agent, Request request) {
+    Result<protocol::LimitRequest> body = admitted<protocol::LimitRequest>(agent, request);
+    if (!body) co_return http::problem_response(body.error());
+    co_return answer_operation(agent.limit_copy(vm_of(request), *body));
+}
+
 awaitable<Response> put_freeze(Agent& agent, Request request) {
     Result<protocol::FreezeRequest> body = admitted<protocol::FreezeRequest>(agent, request);
     if (!body) co_return http::problem_response(body.error());
@@ -282,6 +288,7 @@ std::vector<http::Route> agent_routes(Agent& agent) {
         {"PUT", "/v1/vms/{vm}/copy", put_copy},
         {"GET", "/v1/vms/{vm}/copy", get_copy},
         {"DELETE", "/v1/vms/{vm}/copy", delete_copy},
+        {"PUT", "/v1/vms/{vm}/bandwidth", put_bandwidth},
         {"PUT", "/v1/vms/{vm}/freeze", put_freeze},
         {"PUT", "/v1/vms/{vm}/activation", put_activation},
         {"GET", "/v1/vms/{vm}/addresses", get_addresses},

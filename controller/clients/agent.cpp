@@ -95,6 +95,9 @@ Task<protocol::CopyStatus> AgentClient::copy(std::string vm, protocol::CopyReque
 Task<protocol::CopyStatus> AgentClient::copy_status(std::string vm, std::string job) {
     return get<protocol::CopyStatus>(vm_path(vm, "/copy") + "?job=" + job);
 }
+Task<protocol::CopyStatus> AgentClient::limit(std::string vm, protocol::LimitRequest request) {
+    return put<protocol::CopyStatus>(vm_path(vm, "/bandwidth"), std::move(request), times_.usual);
+}
 Task<protocol::CopyStatus> AgentClient::freeze(std::string vm, protocol::FreezeRequest request) {
     return put<protocol::CopyStatus>(vm_path(vm, "/freeze"), std::move(request),
                                      times_.starting_vm);

@@ -34,6 +34,7 @@ public:
     Task<protocol::AgentVm> incoming(std::string vm, protocol::IncomingRequest request);
     Task<protocol::CopyStatus> copy(std::string vm, protocol::CopyRequest request);
     Task<protocol::CopyStatus> copy_status(std::string vm, std::string job);
+    Task<protocol::CopyStatus> limit(std::string vm, protocol::LimitRequest request);
     Task<protocol::CopyStatus> freeze(std::string vm, protocol::FreezeRequest request);
     Task<void> abort_copy(std::string vm, protocol::Command command);
     Task<protocol::AgentVm> activate(std::string vm, protocol::ActivationRequest request);

@@ -48,6 +48,7 @@ Task<http::Response> show_job(Api& api, http::Request request);
 Task<http::Response> cancel_job(Api& api, http::Request request);
 Task<http::Response> force_job(Api& api, http::Request request);
 Task<http::Response> resume_job(Api& api, http::Request request);
+Task<http::Response> limit_job(Api& api, http::Request request);
 Task<http::Response> take_back_job(Api& api, http::Request request);
 Task<http::Response> show_steps(Api& api, http::Request request);
 Task<http::Response> show_result(Api& api, http::Request request);

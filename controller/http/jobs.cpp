@@ -101,6 +101,12 @@ Task<http::Response> resume_job(Api& api, http::Request request) {
     co_return shown(api, api.engine.resume(request.params.at("job"), observe, wanted->on_conflict));
 }
 
+Task<http::Response> limit_job(Api& api, http::Request request) {
+    Result<protocol::BandwidthLimit> wanted = body_of<protocol::BandwidthLimit>(request);
+    if (!wanted) co_return passed_on(std::move(wanted).error());
+    co_return shown(api, api.engine.limit(request.params.at("job"), wanted->bandwidth_mib_s));
+}
+
 Task<http::Response> take_back_job(Api& api, http::Request request) {
     co_return shown(api, api.engine.take_back(request.params.at("job")));
 }

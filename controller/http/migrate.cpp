@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t kKeyMax = 255;
 constexpr std::uint32_t kRoundsMax = 100;
+constexpr std::uint32_t kQuietWindowMaxMs = 5000;
 constexpr std::chrono::milliseconds kPuttingPause{10};
 
 std::unexpected<Error> passed_on(Error error) {
@@ -45,6 +46,9 @@ Result<void> check_pause(const std::string& doing, const std::string& method,
     if (memory.pause_budget_ms && *memory.pause_budget_ms == 0)
         return unprocessable(doing, "/memory/pause_budget_ms",
                              "is 0: no pause is that short; leave it out for no budget",
+                             "invalid-document");
+    if (memory.quiet.window_ms.value_or(0) > kQuietWindowMaxMs)
+        return unprocessable(doing, "/memory/quiet/window_ms", "is at most 5000",
                              "invalid-document");
     if (method == "whole") return {};
     const char* asks = memory.rounds != 0       ? "/memory/rounds"

@@ -366,6 +366,29 @@ Result<Migration> Engine::resume(const std::string& id, bool observe,
     return job;
 }
 
+Result<Migration> Engine::limit(const std::string& id, std::uint32_t bandwidth_mib_s) {
+    const auto found = runs_.find(id);
+    if (found == runs_.end()) {
+        Result<Migration> job = journal_.store().job(id);
+        if (!job) return job;
+    }
+    const bool copies = found != runs_.end() && found->second->job.state == State::running &&
+                        found->second->job.phase <= Phase::copying &&
+                        moves_memory(found->second->job);
+    if (!copies)
+        return fail(Fault::Conflict, "limit " + id, "its memory is not being copied any more",
+                    "not-copying");
+    JobRun& run = *found->second;
+    run.job.request.memory.bandwidth_mib_s = bandwidth_mib_s;
+    Result<void> noted =
+        run.note("limit", bandwidth_mib_s == 0
+                              ? "the copy may send as fast as it goes"
+                              : "the copy may send " + std::to_string(bandwidth_mib_s) + " MiB/s");
+    if (!noted) return passed_on(std::move(noted).error());
+    run.bell.ring();
+    return run.job;
+}
+
 Result<Migration> Engine::take_back(const std::string& id) {
     Result<Migration> job = journal_.store().job(id);
     if (!job) return job;

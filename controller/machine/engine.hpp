@@ -32,6 +32,8 @@ public:
     Result<Migration> resume(const std::string& id, bool observe,
                              std::optional<protocol::OnConflict> on_conflict);
 
+    // What the copy may send, 0: no limit. Conflict/not-copying when its memory is not moving.
+    Result<Migration> limit(const std::string& id, std::uint32_t bandwidth_mib_s);
     // From needs-attention after the commit: the source is the VM again, the destination is destroyed,
     // and what it has learnt since it ran is lost.
     Result<Migration> take_back(const std::string& id);

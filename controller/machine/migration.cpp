@@ -17,6 +17,8 @@ std::int64_t deadline_of(const Migration& job, Phase phase, std::int64_t now) {
         phase == Phase::draining || (phase == Phase::steering && job.state == State::rolling_back);
     if (drains) return now + std::int64_t{job.request.drain.deadline_s} * 1000;
     if (job.state == State::rolling_back) return now + kUndoMs;
+    if (phase == Phase::quiescing)
+        return now + std::int64_t{job.request.memory.quiet.deadline_s} * 1000;
     return now + std::int64_t{row_of(phase).deadline_s} * 1000;
 }
 

@@ -57,7 +57,7 @@ bool is_terminal(State state) {
 namespace {
 
 std::string deadline_text(std::uint32_t seconds) {
-    return seconds == 0 ? "drain policy" : std::to_string(seconds) + " s";
+    return seconds == 0 ? "the request's policy" : std::to_string(seconds) + " s";
 }
 
 std::string failure_text(OnFailure edge) {

@@ -18,17 +18,30 @@ void take_up(JobRun& run, const protocol::CopyStatus& status) {
     run.job.result.source_pause_ms = status.pause_ms;
     run.job.result.rounds = status.rounds;
     run.job.result.root = status.root;
-    const std::int64_t spent_ms = run.now_ms() - run.job.entered_ms;
+    run.job.result.bytes_zero = status.bytes_zero;
+    run.job.result.bytes_compressed = status.bytes_compressed;
+    // At the rate of the last seconds: another limit, or another link, is another time.
     run.job.progress.eta_s.reset();
-    if (status.bytes_copied == 0 || status.bytes_copied >= status.bytes_total) return;
-    const double left = static_cast<double>(status.bytes_total - status.bytes_copied);
-    run.job.progress.eta_s = static_cast<std::uint32_t>(
-        left * static_cast<double>(spent_ms) / static_cast<double>(status.bytes_copied) / 1000.0);
+    if (status.bytes_per_s == 0 || status.bytes_copied >= status.bytes_total) return;
+    const std::uint64_t left = status.bytes_total - status.bytes_copied;
+    run.job.progress.eta_s = static_cast<std::uint32_t>(left / status.bytes_per_s);
 }
 
 std::unexpected<Error> copy_failed(const protocol::CopyStatus& status) {
     return fail(Fault::Rejected, "copy the memory", status.error,
                 status.problem == "pause-budget" ? status.problem : "copy-failed");
+}
+
+// What people have asked for since the copy began.
+Task<void> adjust_limit(JobRun& run, const protocol::CopyStatus& status) {
+    const std::optional<std::uint32_t> wanted = run.job.request.memory.bandwidth_mib_s;
+    if (!wanted || *wanted == status.bandwidth_mib_s) co_return Result<void>{};
+    protocol::LimitRequest request{run.command("limit-" + std::to_string(*wanted)), *wanted};
+    Result<protocol::CopyStatus> limited =
+        co_await run.source().limit(run.job.vm, std::move(request));
+    if (limited || limited.error().fault == Fault::Conflict)
+        co_return Result<void>{};  // it is over
+    co_return std::unexpected(std::move(limited).error());
 }
 
 // Until it is over; of method whole, until the source may be stopped.
@@ -46,7 +59,10 @@ Task<protocol::CopyStatus> follow(JobRun& run, protocol::CopyStatus status) {
         if (run.is_late())
             co_return fail(Fault::Rejected, "copy the memory", "it was not done at its deadline",
                            "copy-deadline");
-        Result<void> paused = co_await run.pause(run.bell.rung());
+        const std::uint64_t rung = run.bell.rung();
+        Result<void> adjusted = co_await adjust_limit(run, status);
+        if (!adjusted) co_return std::unexpected(std::move(adjusted).error());
+        Result<void> paused = co_await run.pause(rung);
         if (!paused) co_return std::unexpected(std::move(paused).error());
         Result<protocol::CopyStatus> seen =
             co_await run.source().copy_status(run.job.vm, run.job.id);
@@ -148,7 +164,9 @@ Task<void> apply(JobRun& run) {
                                   run.job.facts.destination_transfer,
                                   run.job.request.memory.rounds,
                                   run.job.request.memory.pause_budget_ms.value_or(0),
-                                  run.job.destination};
+                                  run.job.destination,
+                                  run.job.request.memory.bandwidth_mib_s,
+                                  run.job.request.memory.compression};
     Result<protocol::CopyStatus> begun = co_await run.source().copy(run.job.vm, std::move(request));
     if (!begun) co_return std::unexpected(std::move(begun).error());
     Result<protocol::CopyStatus> copied = co_await follow(run, std::move(*begun));

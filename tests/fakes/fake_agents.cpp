@@ -32,6 +32,8 @@ http::Response FakeWorld::put_copy(FakeHost& host, const http::Request& request)
     status = {};
     status.job = wanted.command.job;
     status.bytes_total = 300;
+    status.bandwidth_mib_s = wanted.bandwidth_mib_s.value_or(0);
+    status.bytes_per_s = 50;
     host.copy_destination = wanted.destination;
     host.copy_method = wanted.method;
     if (copy_fails) {
@@ -57,6 +59,15 @@ http::Response FakeWorld::get_copy(FakeHost& host, const http::Request& request)
             hosts.at(host.copy_destination).vms.at(request.params.at("vm")).state = VmState::paused;
         }
     }
+    return http::json_response(200, status);
+}
+
+http::Response FakeWorld::put_bandwidth(FakeHost& host, const http::Request& request) {
+    const protocol::LimitRequest wanted = read<protocol::LimitRequest>(request);
+    CopyStatus& status = host.copies[request.params.at("vm")];
+    if (status.state != OperationState::running)
+        return problem(Fault::Conflict, "no copy", "wrong-state");
+    status.bandwidth_mib_s = wanted.bandwidth_mib_s;
     return http::json_response(200, status);
 }
 
@@ -218,9 +229,11 @@ std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
         }
         return http::json_response(200, list);
     };
-    const auto quiesce = [&host](const http::Request&) {
+    const auto quiesce = [&host](const http::Request& r) {
+        host.quiet_window_ms = read<protocol::QuiesceRequest>(r).window_ms;
         host.looks_until_quiet -= host.looks_until_quiet > 0;
-        return http::json_response(200, QuiesceStatus{host.looks_until_quiet == 0, 1});
+        const bool quiet = host.guest_says_quiet || host.looks_until_quiet == 0;
+        return http::json_response(200, QuiesceStatus{quiet, host.guest_says_quiet, 1});
     };
     const auto merge_status = [&host](const http::Request& r) {
         const auto found = host.merges.find(r.params.at("vm"));
@@ -259,6 +272,8 @@ std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
               [this, &host](const http::Request& r) { return abort_copy(host, r); }),
         route(name, "PUT", "/v1/vms/{vm}/freeze",
               [this, &host](const http::Request& r) { return put_freeze(host, r); }),
+        route(name, "PUT", "/v1/vms/{vm}/bandwidth",
+              [this, &host](const http::Request& r) { return put_bandwidth(host, r); }),
         route(name, "PUT", "/v1/vms/{vm}/activation",
               [this, name](const http::Request& r) { return put_activation(name, r); }),
         route(name, "GET", "/v1/vms/{vm}/addresses", addresses),

@@ -234,6 +234,8 @@ std::vector<http::Route> FakeController::routes() {
          [this](Request r) { return act(std::move(r)); }},
         {"POST", "/v1/jobs/{job}:take-back", Access::operator_,
          [this](Request r) { return act(std::move(r)); }},
+        {"POST", "/v1/jobs/{job}:limit", Access::operator_,
+         [this](Request r) { return act(std::move(r)); }},
         {"GET", "/v1/jobs/{job}/steps", Access::viewer, plain(steps())},
         {"GET", "/v1/jobs/{job}/events", Access::viewer,
          [this](Request r) { return events(std::move(r)); }},

@@ -48,6 +48,8 @@ struct FakeHost {
     std::string accelerator = "tcg";
     bool addresses_seen = false;  // somebody looked and they were there
     int looks_until_quiet = 1;
+    bool guest_says_quiet = false;
+    std::uint32_t quiet_window_ms = 0;  // as it was asked for
     int looks_until_listening = 0;
     std::uint64_t guest_sockets = 0;
 };
@@ -119,6 +121,7 @@ private:
     http::Response put_incoming(FakeHost& host, const http::Request& request);
     http::Response put_copy(FakeHost& host, const http::Request& request);
     http::Response get_copy(FakeHost& host, const http::Request& request);
+    http::Response put_bandwidth(FakeHost& host, const http::Request& request);
     http::Response put_freeze(FakeHost& host, const http::Request& request);
     http::Response abort_copy(FakeHost& host, const http::Request& request);
     http::Response put_activation(const std::string& name, const http::Request& request);

@@ -3,6 +3,7 @@
 // frames.
 #pragma once
 
+#include "vm_agent/memory/codec.hpp"
 #include "vm_agent/memory/diff.hpp"
 #include "vm_agent/memory/frame.hpp"
 #include "vm_agent/memory/image.hpp"
@@ -15,7 +16,8 @@ namespace godwit::memory {
 // Read by the REST side while a worker thread counts.
 struct CopyProgress {
     std::atomic<std::uint64_t> bytes_total = 0, bytes_copied = 0, bytes_compared = 0,
-                               bytes_diff = 0;
+                               bytes_diff = 0, bytes_zero = 0, bytes_compressed = 0;
+    Meter copied;  // bytes_copied per second
 };
 
 class CopySource {
@@ -23,7 +25,8 @@ public:
     // Maps the guest's memory and makes an empty base. Rejected/no-memory when the host has no room
     // for a base copy of what is resident.
     static Result<CopySource> open(const std::vector<BlockFile>& blocks,
-                                   std::shared_ptr<CopyProgress> progress);
+                                   std::shared_ptr<CopyProgress> progress,
+                                   Compression compression = Compression::off);
 
     // The one memory copy, source running: ZERO for every block, then every page that is not zero.
     // What is sent is read from the base, so a page the guest changes meanwhile is seen by the
@@ -32,8 +35,8 @@ public:
     // Method whole, source running, after capture(): sends what was found and has it proven equal.
     Result<void> send_round(FrameChannel& channel);
     // After capture() with the source running: how long a pause would be that compares, sends and
-    // proves as much, at the rates measured so far.
-    double expected_pause_ms() const;
+    // proves as much, at the rates measured so far, and at `limit` bytes per second where there is one.
+    double expected_pause_ms(std::uint64_t limit) const;
     // Forgets what capture() found.
     void forget_capture();
     // Page tables, buffers and extents: before the first compare, after each round, and right before
@@ -50,6 +53,12 @@ public:
 
 private:
     Result<void> look_for_data();
+    Result<void> send_range(FrameChannel& channel, std::uint32_t block, Extent range);
+    Result<void> send_run(FrameChannel& channel, std::uint32_t block, Extent run);
+    Result<void> copy_chunk(FrameChannel& channel, std::uint32_t block, Extent chunk);
+    Result<void> send_records(FrameChannel& channel, std::uint32_t block,
+                              std::span<const std::byte> records);
+    Result<void> send_zeroed(FrameChannel& channel, std::uint32_t block, Extent range);
     Result<void> send_lines(FrameChannel& channel);
     Result<void> prove_held(FrameChannel& channel);
 
@@ -58,6 +67,7 @@ private:
     // Where data was, per block, when get_ready() looked: a pause looks for what is new only.
     std::vector<Extents> now_data_, base_data_;
     std::shared_ptr<CopyProgress> progress_;
+    Packer packer_{Compression::off};
     // Measured, for the reckoning of a pause.
     double wire_bytes_per_ms_ = 0, compare_ms_ = 0, prove_ms_ = 0;
 };

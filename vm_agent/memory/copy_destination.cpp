@@ -1,3 +1,4 @@
+#include "vm_agent/memory/codec.hpp"
 #include "vm_agent/memory/copy.hpp"
 
 #include <cerrno>
@@ -52,6 +53,11 @@ Result<void> take_range(Image& image, FrameType type, std::span<const std::byte>
         if (!payload.empty()) return malformed("a ZERO frame with bytes behind it");
         return (*block)->punch({head->offset, head->length});
     }
+    if (head->codec != Codec::raw) {
+        Result<std::vector<std::byte>> bytes = decompressed(head->codec, payload, head->length);
+        if (!bytes) return std::unexpected(std::move(bytes).error());
+        return write_at((*block)->fd(), *bytes, head->offset);
+    }
     if (payload.size() != head->length)
         return malformed("a BASE frame of " + std::to_string(payload.size()) +
                          " bytes says it has " + std::to_string(head->length));
@@ -63,11 +69,31 @@ Result<void> take_diff(Image& image, std::span<const std::byte> payload) {
     if (!head) return std::unexpected(std::move(head).error());
     Result<MappedFile*> block = block_of(image, head->block);
     if (!block) return std::unexpected(std::move(block).error());
+    std::vector<std::byte> unpacked;
+    if (head->codec != Codec::raw) {
+        Result<PackedHead> packed = take<PackedHead>(payload, "the size of a packed DIFF");
+        if (!packed) return std::unexpected(std::move(packed).error());
+        Result<std::vector<std::byte>> bytes =
+            decompressed(head->codec, payload, packed->raw_bytes);
+        if (!bytes) return std::unexpected(std::move(bytes).error());
+        unpacked = std::move(*bytes);
+        payload = unpacked;
+    }
     const int fd = (*block)->fd();
     return for_each_record(payload, (*block)->size(),
                            [fd](const LineRecord& record, const std::byte* lines) {
                                return write_record(record, lines, fd);
                            });
+}
+
+// After the base: lines, and pages that have become zero.
+bool is_change(FrameType type) {
+    return type == FrameType::diff || type == FrameType::zero;
+}
+
+Result<void> take_change(Image& image, const Frame& frame) {
+    if (frame.type == FrameType::zero) return take_range(image, frame.type, frame.payload);
+    return take_diff(image, frame.payload);
 }
 
 Result<Root> prove(const Image& image, const Root& theirs, std::string_view when) {
@@ -112,11 +138,10 @@ Result<void> receive_rounds(FrameChannel& channel, Image& image) {
         Result<Frame> frame = channel.receive();
         if (!frame) return std::unexpected(std::move(frame).error());
         if (frame->type == FrameType::standby) return {};
-        if (frame->type != FrameType::diff && frame->type != FrameType::base_end)
-            return malformed("neither DIFF, BASE_END nor STANDBY came");
-        Result<void> taken = frame->type == FrameType::diff
-                                 ? take_diff(image, frame->payload)
-                                 : hold(channel, image, frame->payload, "round");
+        if (!is_change(frame->type) && frame->type != FrameType::base_end)
+            return malformed("neither DIFF, ZERO, BASE_END nor STANDBY came");
+        Result<void> taken = is_change(frame->type) ? take_change(image, *frame)
+                                                    : hold(channel, image, frame->payload, "round");
         if (!taken) return taken;
     }
 }
@@ -131,12 +156,13 @@ Result<CopyLanding> receive_changes(FrameChannel& channel, Image& image) {
     while (true) {
         Result<Frame> frame = channel.receive();
         if (!frame) return std::unexpected(std::move(frame).error());
-        if (frame->type == FrameType::diff) {
-            Result<void> taken = take_diff(image, frame->payload);
+        if (is_change(frame->type)) {
+            Result<void> taken = take_change(image, *frame);
             if (!taken) return std::unexpected(std::move(taken).error());
             continue;
         }
-        if (frame->type != FrameType::diff_end) return malformed("neither DIFF nor DIFF_END came");
+        if (frame->type != FrameType::diff_end)
+            return malformed("neither DIFF, ZERO nor DIFF_END came");
         std::span<const std::byte> payload = frame->payload;
         Result<DiffEnd> end = take<DiffEnd>(payload, "the root of DIFF_END");
         if (!end) return std::unexpected(std::move(end).error());

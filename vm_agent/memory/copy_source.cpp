@@ -1,6 +1,7 @@
 #include "vm_agent/memory/copy.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstring>
 #include <sys/mman.h>
@@ -22,46 +23,57 @@ double ms_since(std::chrono::steady_clock::time_point begin) {
     return std::chrono::duration<double, std::milli>(taken).count();
 }
 
-Result<void> send_range(FrameChannel& channel, FrameType type, const RangeHead& head,
-                        std::span<const std::byte> bytes) {
-    Result<void> sent = channel.send(type, bytes_of(head), bytes);
+Result<void> send_zero(FrameChannel& channel, std::uint32_t block, Extent range) {
+    const RangeHead head{block, Codec::raw, range.offset, range.length};
+    Result<void> sent = channel.send(FrameType::zero, bytes_of(head));
     if (!sent) return std::unexpected(channel.reason_of(std::move(sent).error()));
     return {};
 }
 
-Result<void> send_run(FrameChannel& channel, std::uint32_t block, const MappedFile& base,
-                      std::uint64_t begin, std::uint64_t end) {
-    for (std::uint64_t at = begin; at < end; at += kChunkBytes) {
-        const std::uint64_t length = std::min<std::uint64_t>(kChunkBytes, end - at);
-        Result<void> sent = send_range(channel, FrameType::base, {block, 0, at, length},
-                                       base.bytes().subspan(at, length));
-        if (!sent) return sent;
-    }
-    return {};
+bool is_zeroed_page(const LineRecord& record, const std::byte* lines) {
+    return record.mask == ~0ull && is_zero_page(lines);
 }
 
-// Copies the pages of [begin, end) that are not zero into the base and sends each run of them.
-Result<void> copy_chunk(FrameChannel& channel, std::uint32_t block, const MappedFile& now,
-                        const MappedFile& base, std::uint64_t begin, std::uint64_t end) {
-    std::uint64_t run = begin;  // [run, at) is copied and not yet sent
-    for (std::uint64_t at = begin; at < end; at += kPageBytes) {
-        // The guest may write between the look and the copy: either way the base is what is sent,
-        // and a page taken for zero is a hole on both sides.
-        if (!is_zero_page(now.data() + at)) {
-            std::memcpy(base.data() + at, now.data() + at, kPageBytes);
-            continue;
-        }
-        Result<void> sent = send_run(channel, block, base, run, at);
-        if (!sent) return sent;
-        run = at + kPageBytes;
-    }
-    return send_run(channel, block, base, run, end);
+// The pages among the records that have become zero as ranges, the other records as they were.
+struct Sorted {
+    Extents zeroed;
+    std::vector<std::byte> kept;
+};
+
+Result<Sorted> sorted(std::span<const std::byte> records, std::uint64_t limit) {
+    Sorted found;
+    Result<void> seen = for_each_record(
+        records, limit, [&](const LineRecord& record, const std::byte* lines) -> Result<void> {
+            if (!is_zeroed_page(record, lines)) {
+                const std::size_t bytes = std::popcount(record.mask) * kLineBytes;
+                const std::span<const std::byte> head = bytes_of(record);
+                found.kept.insert(found.kept.end(), head.begin(), head.end());
+                found.kept.insert(found.kept.end(), lines, lines + bytes);
+            } else if (!found.zeroed.empty() && found.zeroed.back().end() == record.offset) {
+                found.zeroed.back().length += kPageBytes;
+            } else {
+                found.zeroed.push_back({record.offset, kPageBytes});
+            }
+            return {};
+        });
+    if (!seen) return std::unexpected(std::move(seen).error());
+    return found;
+}
+
+bool has_zeroed_page(std::span<const std::byte> records, std::uint64_t limit) {
+    bool found = false;
+    (void)for_each_record(records, limit, [&](const LineRecord& record, const std::byte* lines) {
+        found = found || is_zeroed_page(record, lines);
+        return Result<void>{};
+    });
+    return found;
 }
 
 }  // namespace
 
 Result<CopySource> CopySource::open(const std::vector<BlockFile>& blocks,
-                                    std::shared_ptr<CopyProgress> progress) {
+                                    std::shared_ptr<CopyProgress> progress,
+                                    Compression compression) {
     Result<Image> now = Image::open(blocks);
     if (!now) return std::unexpected(std::move(now).error());
     Result<std::uint64_t> resident = now->resident_bytes();
@@ -79,24 +91,65 @@ Result<CopySource> CopySource::open(const std::vector<BlockFile>& blocks,
     copy.now_ = std::move(*now);
     copy.base_ = std::move(*base);
     copy.progress_ = std::move(progress);
+    copy.packer_ = Packer(compression);
     copy.progress_->bytes_total = *resident;
     return copy;
+}
+
+Result<void> CopySource::send_range(FrameChannel& channel, std::uint32_t block, Extent range) {
+    const std::span<const std::byte> bytes =
+        base_.blocks()[block].bytes().subspan(range.offset, range.length);
+    const Packer::Packed packed = packer_.pack(bytes, channel.link_bytes_per_s());
+    const RangeHead head{block, packed.codec, range.offset, range.length};
+    Result<void> sent = channel.send(FrameType::base, bytes_of(head), packed.bytes);
+    if (!sent) return std::unexpected(channel.reason_of(std::move(sent).error()));
+    if (packed.codec != Codec::raw) progress_->bytes_compressed += range.length;
+    return {};
+}
+
+Result<void> CopySource::send_run(FrameChannel& channel, std::uint32_t block, Extent run) {
+    for (std::uint64_t at = run.offset; at < run.end(); at += kChunkBytes) {
+        const std::uint64_t length = std::min<std::uint64_t>(kChunkBytes, run.end() - at);
+        Result<void> sent = send_range(channel, block, {at, length});
+        if (!sent) return sent;
+    }
+    return {};
+}
+
+// Copies the pages of a chunk that are not zero into the base and sends each run of them.
+Result<void> CopySource::copy_chunk(FrameChannel& channel, std::uint32_t block, Extent chunk) {
+    const MappedFile &now = now_.blocks()[block], &base = base_.blocks()[block];
+    std::uint64_t run = chunk.offset;  // [run, at) is copied and not yet sent
+    for (std::uint64_t at = chunk.offset; at < chunk.end(); at += kPageBytes) {
+        // The guest may write between the look and the copy: either way the base is what is sent,
+        // and a page taken for zero is a hole on both sides.
+        if (!is_zero_page(now.data() + at)) {
+            std::memcpy(base.data() + at, now.data() + at, kPageBytes);
+            continue;
+        }
+        Result<void> sent = send_run(channel, block, {run, at - run});
+        if (!sent) return sent;
+        progress_->bytes_zero += kPageBytes;
+        run = at + kPageBytes;
+    }
+    return send_run(channel, block, {run, chunk.end() - run});
 }
 
 Result<void> CopySource::send_base(FrameChannel& channel) {
     const auto begin = std::chrono::steady_clock::now();
     for (std::uint32_t block = 0; block < now_.blocks().size(); ++block) {
         const MappedFile& now = now_.blocks()[block];
-        Result<void> sent = send_range(channel, FrameType::zero, {block, 0, 0, now.size()}, {});
+        Result<void> sent = send_zero(channel, block, {0, now.size()});
         if (!sent) return sent;
         Result<Extents> extents = now.extents();
         if (!extents) return std::unexpected(std::move(extents).error());
         for (const Extent& extent : *extents) {
             for (std::uint64_t at = extent.offset; at < extent.end(); at += kChunkBytes) {
                 const std::uint64_t end = std::min<std::uint64_t>(at + kChunkBytes, extent.end());
-                sent = copy_chunk(channel, block, now, base_.blocks()[block], at, end);
+                sent = copy_chunk(channel, block, {at, end - at});
                 if (!sent) return sent;
                 const std::uint64_t copied = progress_->bytes_copied += end - at;
+                progress_->copied.note(end - at, std::chrono::steady_clock::now());
                 // The guest has touched new pages since the total was taken.
                 if (copied > progress_->bytes_total) progress_->bytes_total = copied;
             }
@@ -124,11 +177,12 @@ Result<void> CopySource::send_round(FrameChannel& channel) {
     return sent ? prove_held(channel) : sent;
 }
 
-double CopySource::expected_pause_ms() const {
+double CopySource::expected_pause_ms(std::uint64_t limit) const {
+    double bytes_per_ms = std::max(wire_bytes_per_ms_, 1.0);
+    if (limit != 0) bytes_per_ms = std::min(bytes_per_ms, static_cast<double>(limit) / 1000.0);
     std::uint64_t bytes = 0;
     for (const Lines& lines : lines_) bytes += lines.bytes().size();
-    return kQemuPauseMs + compare_ms_ + prove_ms_ +
-           static_cast<double>(bytes) / std::max(wire_bytes_per_ms_, 1.0);
+    return kQemuPauseMs + compare_ms_ + prove_ms_ + static_cast<double>(bytes) / bytes_per_ms;
 }
 
 void CopySource::forget_capture() {
@@ -170,20 +224,50 @@ Result<void> CopySource::capture() {
     return {};
 }
 
+Result<void> CopySource::send_records(FrameChannel& channel, std::uint32_t block,
+                                      std::span<const std::byte> records) {
+    MappedFile& base = base_.blocks()[block];
+    for (std::span<const std::byte> piece : split_records(records, kChunkBytes)) {
+        const Packer::Packed packed = packer_.pack(piece, channel.link_bytes_per_s());
+        const BlockHead head{block, packed.codec};
+        const PackedHead size{piece.size()};
+        std::vector<std::byte> heads(bytes_of(head).begin(), bytes_of(head).end());
+        if (packed.codec != Codec::raw)
+            heads.insert(heads.end(), bytes_of(size).begin(), bytes_of(size).end());
+        Result<void> sent = channel.send(FrameType::diff, heads, packed.bytes);
+        if (!sent) return std::unexpected(channel.reason_of(std::move(sent).error()));
+        Result<void> applied = for_each_record(
+            piece, base.size(), [&](const LineRecord& record, const std::byte* lines) {
+                apply_record(record, lines, base.data());
+                return Result<void>{};
+            });
+        if (!applied) return applied;
+    }
+    return {};
+}
+
+Result<void> CopySource::send_zeroed(FrameChannel& channel, std::uint32_t block, Extent range) {
+    Result<void> sent = send_zero(channel, block, range);
+    return sent ? base_.blocks()[block].punch(range) : sent;
+}
+
 Result<void> CopySource::send_lines(FrameChannel& channel) {
     for (std::uint32_t block = 0; block < lines_.size(); ++block) {
-        MappedFile& base = base_.blocks()[block];
-        const BlockHead head{block, 0};
-        for (std::span<const std::byte> piece : split_records(lines_[block].bytes(), kChunkBytes)) {
-            Result<void> sent = channel.send(FrameType::diff, bytes_of(head), piece);
-            if (!sent) return std::unexpected(channel.reason_of(std::move(sent).error()));
-            Result<void> applied = for_each_record(
-                piece, base.size(), [&](const LineRecord& record, const std::byte* lines) {
-                    apply_record(record, lines, base.data());
-                    return Result<void>{};
-                });
-            if (!applied) return std::unexpected(std::move(applied).error());
+        const std::uint64_t size = base_.blocks()[block].size();
+        const std::span<const std::byte> records = lines_[block].bytes();
+        Sorted apart;
+        const bool apart_at_all = has_zeroed_page(records, size);
+        if (apart_at_all) {
+            Result<Sorted> done = sorted(records, size);
+            if (!done) return std::unexpected(std::move(done).error());
+            apart = std::move(*done);
         }
+        Result<void> sent = send_records(channel, block, apart_at_all ? apart.kept : records);
+        for (const Extent& range : apart.zeroed) {
+            if (sent) sent = send_zeroed(channel, block, range);
+            progress_->bytes_zero += range.length;
+        }
+        if (!sent) return sent;
         progress_->bytes_diff += lines_[block].line_count() * kLineBytes;
         lines_[block] = {};
     }

@@ -17,6 +17,7 @@ namespace {
 
 // A TLS handshake record, 22 and 3, read as the first half of a magic number.
 constexpr std::uint32_t kTlsRecordMagic = 0x0316;
+constexpr std::size_t kPacedBytes = 64 * 1024;  // a sixteenth of a second at the lowest limit
 constexpr std::chrono::milliseconds kRejoinEvery{100}, kLastWordsDeadline{200};
 
 std::unexpected<Error> malformed(std::string cause) {
@@ -141,12 +142,36 @@ void FrameChannel::cancel() {
     woken_.notify_all();
 }
 
+double FrameChannel::link_bytes_per_s() const {
+    const double link = transport()->bytes_per_s();
+    const double limit = pace_ ? static_cast<double>(pace_->limit()) : 0;
+    if (link == 0 || limit == 0) return std::max(link, limit);
+    return std::min(link, limit);
+}
+
+Result<void> FrameChannel::await_turn(std::size_t bytes) {
+    const PaceTime when = pace_->take(bytes, steady_clock::now());
+    std::unique_lock guard(mutex_);
+    woken_.wait_until(guard, when, [this] { return cancelled_.load(); });
+    return cancelled_ ? Result<void>(cancelled()) : Result<void>{};
+}
+
+// Time spent in waiting for our own turn is not the peer's.
 Result<void> FrameChannel::write(std::span<const std::byte> bytes, Deadline deadline) {
+    const std::chrono::nanoseconds left = deadline - steady_clock::now();
+    std::size_t paid = pace_ ? 0 : bytes.size();
     while (!bytes.empty()) {
-        Result<std::size_t> sent = transport_->write_some(bytes, deadline);
+        if (paid == 0) {
+            paid = std::min(bytes.size(), kPacedBytes);
+            Result<void> turn = await_turn(paid);
+            if (!turn) return turn;
+            deadline = steady_clock::now() + left;
+        }
+        Result<std::size_t> sent = transport_->write_some(bytes.first(paid), deadline);
         if (!sent && cancelled_) return cancelled();
         if (!sent) return std::unexpected(std::move(sent).error());
         bytes_sent_ += *sent;
+        paid -= *sent;
         bytes = bytes.subspan(*sent);
     }
     return {};

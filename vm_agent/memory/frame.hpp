@@ -5,6 +5,7 @@
 #include "lib/error.hpp"
 
 #include "protocol/agent_wire.hpp"
+#include "vm_agent/memory/pace.hpp"
 #include "vm_agent/memory/transport.hpp"
 
 #include <atomic>
@@ -74,6 +75,10 @@ public:
     // How long a cut may last before it is an error.
     void set_patience(std::chrono::milliseconds patience) { patience_ = patience; }
     void set_window(std::size_t bytes) { window_bytes_ = bytes; }
+    // What may be sent from now on is shared with everybody who has the same pace.
+    void set_pace(std::shared_ptr<Pace> pace) { pace_ = std::move(pace); }
+    // What the link takes as last measured, or the pace where that is less; 0: not known yet.
+    double link_bytes_per_s() const;
     // Until everything sent is acknowledged.
     Result<void> flush();
     // No frame may take longer than this, in either direction.
@@ -112,6 +117,7 @@ private:
     Result<std::optional<Frame>> take_frame(const FrameHead& head, std::vector<std::byte> payload);
     Result<void> take_ack(std::uint32_t count);
     void acknowledge(FrameType type, std::size_t bytes);
+    Result<void> await_turn(std::size_t bytes);
     Result<void> recover(Error cut);
     Result<void> read_what_came();
     Result<void> rejoin_until(Deadline deadline);
@@ -120,7 +126,8 @@ private:
     mutable std::mutex mutex_;  // guards the pointer: another thread may end what it points to
     std::condition_variable woken_;
     std::shared_ptr<Transport> transport_;
-    Rejoin rejoin_;  // none before the session
+    std::shared_ptr<Pace> pace_;  // none: as fast as it goes
+    Rejoin rejoin_;               // none before the session
     std::chrono::milliseconds patience_{20'000};
     std::size_t window_bytes_ = protocol::wire::kWindowBytes;
     std::deque<std::vector<std::byte>> unacknowledged_;  // whole frames, the oldest first

@@ -83,11 +83,12 @@ public:
         : region_(region), slots_(slots), on_conflict_(on_conflict), plan_(plan) {}
 
     Result<void> take(const LineRecord& record, const std::byte* lines) {
-        const std::uint64_t role_mask = 1ull << (GODWIT_ROLE_OFFSET / kLineBytes);
+        const std::uint64_t role_mask =
+            1ull << (GODWIT_ROLE_OFFSET / kLineBytes) | 1ull << (GODWIT_QUIET_OFFSET / kLineBytes);
         if (record.offset < GODWIT_LABEL_BYTES ||
             (record.offset == GODWIT_LABEL_BYTES && (record.mask & role_mask) != 0))
             return fail(Fault::Corrupt, "merge region " + region_.name,
-                        "the peer sent lines of the label area or the role word",
+                        "the peer sent lines of the label area, the role word or the quiet word",
                         "malformed-frame");
         for (std::uint64_t left = record.mask; left != 0; left &= left - 1) {
             PlannedLine line{

@@ -6,6 +6,7 @@
 #include "lib/error.hpp"
 #include "lib/tls.hpp"
 
+#include "vm_agent/memory/link_rate.hpp"
 #include "vm_agent/memory/mapped_file.hpp"
 
 #include <chrono>
@@ -42,6 +43,7 @@ public:
     // At least one byte, or Lost. write_some of an empty span is an error of the caller.
     Result<std::size_t> write_some(std::span<const std::byte> bytes, Deadline deadline);
     Result<std::size_t> read_some(std::span<std::byte> into, Deadline deadline);
+    double bytes_per_s() const { return delivery_rate(socket_.get()); }  // link_rate.hpp
     void finish();  // nothing more will be written
     void drop();    // both directions end now, from any thread: whoever waits finds the peer lost
 

@@ -30,7 +30,7 @@ constexpr milliseconds kResumeEvery{100};
 Result<void> send_base(const std::vector<memory::BlockFile>& blocks,
                        const protocol::wire::Hello& hello, const memory::Credentials& credentials,
                        CopyJob& job, CopyWork& work) {
-    Result<CopySource> source = CopySource::open(blocks, job.progress);
+    Result<CopySource> source = CopySource::open(blocks, job.progress, job.request.compression);
     if (!source) return std::unexpected(std::move(source).error());
     work.memory = std::move(*source);
     const memory::Peer peer{job.request.destination, job.request.destination_host};
@@ -38,6 +38,7 @@ Result<void> send_base(const std::vector<memory::BlockFile>& blocks,
         FrameChannel::connect(peer, credentials.tls, kConnectDeadline);
     if (!channel) return std::unexpected(std::move(channel).error());
     work.channel = std::move(*channel);
+    work.channel->set_pace(job.pace);
     job.set_channel(work.channel);
     work.channel->set_deadline(kConnectDeadline);
     Result<void> begun = memory::begin_session(*work.channel, peer, credentials, hello);
@@ -206,6 +207,11 @@ protocol::CopyStatus status_of(const CopyJob& job) {
     status.bytes_copied = job.progress->bytes_copied;
     status.bytes_compared = job.progress->bytes_compared;
     status.bytes_diff = job.progress->bytes_diff;
+    status.bytes_zero = job.progress->bytes_zero;
+    status.bytes_compressed = job.progress->bytes_compressed;
+    status.bytes_per_s = static_cast<std::uint64_t>(
+        job.progress->copied.bytes_per_s(std::chrono::steady_clock::now()));
+    status.bandwidth_mib_s = static_cast<std::uint32_t>(job.pace->limit() >> 20);
     std::shared_ptr<FrameChannel> channel = job.channel();
     if (channel) {
         status.bytes_on_wire = channel->bytes_sent();

@@ -15,15 +15,20 @@
 namespace godwit::agent {
 
 struct CopyJob {
-    CopyJob(boost::asio::any_io_executor executor, protocol::CopyRequest what)
+    // `default_mib_s`: the limit of a request that names none.
+    CopyJob(boost::asio::any_io_executor executor, protocol::CopyRequest what,
+            std::uint32_t default_mib_s)
         : request(std::move(what)),
           ended(executor, boost::asio::steady_timer::time_point::max()),
-          go(std::move(executor), boost::asio::steady_timer::time_point::max()) {}
+          go(std::move(executor), boost::asio::steady_timer::time_point::max()) {
+        limit_to(request.bandwidth_mib_s.value_or(default_mib_s));
+    }
 
     protocol::CopyRequest request;
     boost::asio::steady_timer ended;  // cancelled when the job is over
     std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
     std::shared_ptr<memory::CopyProgress> progress = std::make_shared<memory::CopyProgress>();
+    std::shared_ptr<memory::Pace> pace = std::make_shared<memory::Pace>();
     // The agent's thread only.
     std::string stage = "base";
     std::uint32_t rounds = 0;  // method whole
@@ -35,6 +40,7 @@ struct CopyJob {
     bool is_whole() const { return request.method == "whole"; }
     bool is_boot() const { return request.method == "boot"; }
     void let_freeze();
+    void limit_to(std::uint32_t mib_s) { pace->set_limit(std::uint64_t{mib_s} << 20); }  // 0: none
 
     // The channel appears on a worker thread and may be cancelled from the agent's.
     void set_channel(std::shared_ptr<memory::FrameChannel> channel);

@@ -28,8 +28,4 @@ Task<protocol::wire::MergeOutcome> merge_into(std::shared_ptr<Machine> machine, 
 // After a crash in the middle of a patch: the old lines back, then the guest goes on.
 Result<void> recover_merge(Machine& machine);
 
-// Lines changed between the two looks of a quiescence check.
-Result<std::uint64_t> changed_lines(const std::vector<memory::MappedFile>& before,
-                                    const std::vector<memory::MappedFile>& now);
-
 }  // namespace godwit::agent

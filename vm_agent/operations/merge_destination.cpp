@@ -116,6 +116,8 @@ Result<IncomingMerge> receive_merge(memory::FrameChannel& channel, const Machine
                 Fault::Corrupt, "merge",
                 "region " + std::to_string(head->block) + " of " + std::to_string(regions.size()),
                 "malformed-frame");
+        if (head->codec != protocol::wire::Codec::raw)
+            return fail(Fault::Corrupt, "merge", "a packed MERGE came", "malformed-frame");
         std::vector<std::byte>& records = incoming.records[head->block];
         // Every page once with all its lines is the most there can be.
         const std::uint64_t pages =

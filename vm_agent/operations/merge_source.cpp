@@ -39,7 +39,8 @@ struct MergeWork {
     }
 };
 
-// Lines the host owns (label area, role word) are no business of a merge.
+// Lines the host owns (label area, role word), and the source's word that it is quiet, are no business
+// of a merge.
 void keep_mergeable(const memory::Lines& all, std::uint64_t limit, memory::Lines& kept) {
     std::vector<std::byte> page(protocol::wire::kPageBytes);
     (void)memory::for_each_record(
@@ -49,7 +50,8 @@ void keep_mergeable(const memory::Lines& all, std::uint64_t limit, memory::Lines
             const protocol::wire::LineRecord placed{0, record.mask};
             memory::apply_record(placed, lines, page.data());
             std::uint64_t mask = record.mask;
-            if (record.offset == GODWIT_LABEL_BYTES) mask &= ~(1ull << (GODWIT_ROLE_OFFSET / 64));
+            if (record.offset == GODWIT_LABEL_BYTES)
+                mask &= ~(1ull << (GODWIT_ROLE_OFFSET / 64) | 1ull << (GODWIT_QUIET_OFFSET / 64));
             if (mask != 0) kept.add(record.offset, mask, page.data());
             return {};
         });
@@ -92,7 +94,7 @@ Result<void> compare(const Machine& machine, MergeWork& work) {
 
 Result<void> send_lines(FrameChannel& channel, const MergeWork& work) {
     for (std::uint32_t region = 0; region < work.lines.size(); ++region) {
-        const protocol::wire::BlockHead head{region, 0};
+        const protocol::wire::BlockHead head{region, protocol::wire::Codec::raw};
         for (std::span<const std::byte> piece :
              memory::split_records(work.lines[region].bytes(), protocol::wire::kChunkBytes)) {
             Result<void> sent = channel.send(FrameType::merge, memory::bytes_of(head), piece);
@@ -202,18 +204,6 @@ boost::asio::awaitable<void> run_merge(std::shared_ptr<Machine> machine,
                            json::enum_name(status.state) + ", " +
                            std::to_string(status.bytes_changed) + " bytes changed, " +
                            std::to_string(status.bytes_patched) + " patched " + status.error);
-}
-
-Result<std::uint64_t> changed_lines(const std::vector<memory::MappedFile>& before,
-                                    const std::vector<memory::MappedFile>& now) {
-    std::uint64_t lines = 0;
-    for (std::size_t i = 0; i < now.size(); ++i) {
-        memory::Lines changed;
-        Result<memory::DiffCount> count = memory::diff(before[i], now[i], changed);
-        if (!count) return std::unexpected(std::move(count).error());
-        lines += changed.line_count();
-    }
-    return lines;
 }
 
 }  // namespace godwit::agent

@@ -43,7 +43,7 @@ Task<void> make_rounds(std::shared_ptr<Machine> machine, std::shared_ptr<CopyJob
     while (true) {
         Result<void> done = co_await on_worker(machine, compare);
         if (!done) co_return done;
-        job->expected_pause_ms = work->memory->expected_pause_ms();
+        job->expected_pause_ms = work->memory->expected_pause_ms(job->pace->limit());
         const bool fits = budget != 0 && job->expected_pause_ms <= budget;
         if (fits || job->rounds == job->request.rounds) break;
         done = co_await on_worker(machine, send);

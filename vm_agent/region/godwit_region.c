@@ -227,6 +227,16 @@ enum godwit_role godwit_region_role(const struct godwit_region *region)
 
 uint64_t godwit_region_epoch(const struct godwit_region *region) { return role_word(region) >> 8; }
 
+int godwit_region_say_quiet(struct godwit_region *region)
+{
+    uint64_t word = role_word(region);
+    if ((word & 0xff) != GODWIT_SOURCE)
+        return -EPERM;
+    /* Released: who reads it sees every write before it. */
+    __atomic_store_n(&region->page->quiet.word, word, __ATOMIC_RELEASE);
+    return 0;
+}
+
 static const struct godwit_class_line *class_of(const struct godwit_region *region, unsigned class_index)
 {
     return class_index < region->page->head.class_count ? &region->page->classes[class_index] : NULL;

@@ -55,6 +55,7 @@ extern "C" {
 /* In the host's file the guest's devdax data begins behind the namespace label area. */
 #define GODWIT_LABEL_BYTES 0x200000u
 #define GODWIT_ROLE_OFFSET 64u /* of the role word, from the start of the data */
+#define GODWIT_QUIET_OFFSET (GODWIT_HEADER_BYTES - GODWIT_LINE_BYTES)
 
 /* How a 64-byte line that the source changed meets the destination's line at the merge.
  * Lines the source did not change keep the destination's bytes, lines only the source changed take
@@ -109,14 +110,24 @@ struct godwit_class_line {
 };
 GODWIT_ASSERT(sizeof(struct godwit_class_line) == 64, "class line is one line");
 
+/* The last line. Only the guest writes it: the role word under which it has written its last. The host
+ * need not look for changes then. Never merged. */
+struct godwit_quiet_line {
+    uint64_t word;
+    uint8_t reserved[56];
+};
+GODWIT_ASSERT(sizeof(struct godwit_quiet_line) == 64, "quiet line is one line");
+
 struct godwit_header_page {
     struct godwit_header_line head;
     struct godwit_role_line role;
     struct godwit_class_line classes[GODWIT_CLASSES_MAX];
-    uint8_t reserved[GODWIT_HEADER_BYTES - (2 + GODWIT_CLASSES_MAX) * 64];
+    uint8_t reserved[GODWIT_HEADER_BYTES - (3 + GODWIT_CLASSES_MAX) * 64];
+    struct godwit_quiet_line quiet;
 };
 GODWIT_ASSERT(sizeof(struct godwit_header_page) == GODWIT_HEADER_BYTES, "header is one page");
 GODWIT_ASSERT(offsetof(struct godwit_header_page, role) == GODWIT_ROLE_OFFSET, "role on line 1");
+GODWIT_ASSERT(offsetof(struct godwit_header_page, quiet) == GODWIT_QUIET_OFFSET, "quiet on the last line");
 
 enum godwit_slot_state { GODWIT_SLOT_FREE = 0, GODWIT_SLOT_USED = 1, GODWIT_SLOT_CLAIMED = 2 };
 
@@ -163,6 +174,10 @@ void godwit_region_close(struct godwit_region *region);
 
 enum godwit_role godwit_region_role(const struct godwit_region *region);
 uint64_t godwit_region_epoch(const struct godwit_region *region); /* grows at each fork */
+
+/* As the source, once its sessions have ended and all is written: nothing more will be, and the host may
+ * merge at once instead of watching the region. 0; -EPERM in every other role. */
+int godwit_region_say_quiet(struct godwit_region *region);
 
 /* Index of a fresh slot, its payload zeroed; -ENOSPC when this side's half is full. Thread safe. */
 int64_t godwit_slot_allocate(struct godwit_region *region, unsigned class_index, uint64_t tag);

@@ -15,7 +15,7 @@ def begin(bench, job, **request):
     bench.destination.put("/v1/vms/web-1/incoming",
                           {"command": bench.command(job, "destination"), "spec": bench.spec, "method": "whole"})
     bench.source.put("/v1/vms/web-1/copy", {"command": bench.command(job, "copying"), "method": "whole",
-                                            "destination": bench.destination.transfer, **request})
+                                            "destination": bench.destination.transfer} | request)
 
 
 def status(bench, job):

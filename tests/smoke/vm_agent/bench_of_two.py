@@ -68,9 +68,11 @@ class Agent:
         config = {
             "apiVersion": "godwit/v1", "kind": "Agent", "id": name,
             "listen": [f"127.0.0.1:{port}"], "peer_token_file": str(bench.token_file),
-            "transfer_listen": self.transfer, "tls": bench.certificate(name), "state_dir": str(self.root / "state"),
+            "transfer_listen": f"0.0.0.0:{port + 1000}" if options.get("transfer_any") else self.transfer,
+            "transfer_address": self.transfer, "tls": bench.certificate(name), "state_dir": str(self.root / "state"),
             "run_dir": str(self.root / "run"), "shm_dir": str(self.shm), "bridge": self.bridge,
             "tap_prefix": "gwt" + name[-1], "memory_limit_mib": options.get("memory_limit_mib", 0),
+            "transfer_bandwidth_mib_s": options.get("transfer_bandwidth_mib_s", 0),
             "qemu": {"accelerator": "tcg", "shutdown_timeout_s": 1},
         }
         self.config_file = self.root / "agent.yaml"
@@ -180,7 +182,7 @@ class Asking(threading.Thread):
 
 
 class Bench:
-    def __init__(self, **destination_options):
+    def __init__(self, source_options=None, **destination_options):
         self.root = pathlib.Path(tempfile.mkdtemp(prefix=f"gwt{os.getpid()}-"))
         self.token = "smoke-" + secrets.token_hex(16)
         self.token_file = self.root / "token"
@@ -191,7 +193,7 @@ class Bench:
         guest = pathlib.Path(os.environ["GODWIT_GUEST"])
         self.spec = dict(SPEC, kernel=str(guest / "vmlinuz"), initrd=str(guest / "initramfs"))
         try:
-            self.source = self.add("host-a", 18401)
+            self.source = self.add("host-a", 18401, **(source_options or {}))
             self.destination = self.add("host-b", 18402, **destination_options)
         except BaseException:
             self.end()

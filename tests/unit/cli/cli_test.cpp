@@ -300,13 +300,15 @@ TEST_F(Cli, VerbsOfJobsAreSent) {
     EXPECT_EQ(run({"job", "resume", "j-1", "--on-conflict", "source-wins"}).code, 0);
     EXPECT_EQ(run({"job", "force", "j-1"}).code, 0);
     EXPECT_EQ(run({"job", "take-back", "j-1"}).code, 0);
+    EXPECT_EQ(run({"job", "limit", "j-1", "20"}).code, 0);
+    EXPECT_EQ(run({"job", "limit", "j-1"}).code, 2);
     EXPECT_EQ(controller->seen().paths,
               (std::vector<std::string>{"/v1/jobs/j-1:cancel", "/v1/jobs/j-1:retry",
                                         "/v1/jobs/j-1:resume", "/v1/jobs/j-1:force",
-                                        "/v1/jobs/j-1:take-back"}));
-    EXPECT_EQ(
-        controller->seen().bodies,
-        (std::vector<std::string>{"{}", "{}", R"({"on_conflict":"source-wins"})", "{}", "{}"}));
+                                        "/v1/jobs/j-1:take-back", "/v1/jobs/j-1:limit"}));
+    EXPECT_EQ(controller->seen().bodies,
+              (std::vector<std::string>{"{}", "{}", R"({"on_conflict":"source-wins"})", "{}", "{}",
+                                        R"({"bandwidth_mib_s":20})"}));
     protocol::Job committed = scripted_job("running", "handover", 9, 80);
     committed.committed = true;
     start({committed});

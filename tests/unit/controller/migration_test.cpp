@@ -254,6 +254,53 @@ INSTANTIATE_TEST_SUITE_P(OfAClone, DiesAfterTheCommit,
                              return std::string(controller::row_of(info.param).name);
                          });
 
+TEST_F(MigrationStory, ALimitGivenWhileTheMemoryIsCopiedReachesTheCopyAndTheEta) {
+    request.memory.bandwidth_mib_s = 100;
+    begin();
+    run_until([this] { return world.hosts["host-a"].copies["web-1"].bandwidth_mib_s == 100; });
+    run_until([this] { return job().progress.eta_s.has_value(); });
+    EXPECT_LE(*job().progress.eta_s, 6U);  // what is left at 50 bytes a second
+    ASSERT_TRUE(life->engine.limit(job_id, 20));
+    run_until([this] { return world.hosts["host-a"].copies["web-1"].bandwidth_mib_s == 20; });
+    EXPECT_TRUE(has_step("copying", "limit"));
+    run_to_rest();
+    expect_clean("succeeded");
+    const auto late = life->engine.limit(job_id, 20);
+    ASSERT_FALSE(late);
+    EXPECT_EQ(late.error().slug, "not-copying");
+}
+
+TEST_F(MigrationStory, ASourceThatNeverBecomesQuietAsksAPerson) {
+    world.hosts["host-a"].looks_until_quiet = 1'000'000;
+    request.memory.quiet = {200, 30};
+    begin();
+    run_to_rest();
+    EXPECT_EQ(seen().state, "needs-attention");
+    EXPECT_EQ(seen().phase, "quiescing");
+    EXPECT_TRUE(seen().error->type.ends_with("not-quiet")) << seen().error->detail;
+    ASSERT_TRUE(life->engine.force(job_id));
+    run_to_rest();
+    expect_clean("succeeded");
+}
+
+TEST_F(MigrationStory, ASourceThatNeverBecomesQuietIsPausedWhenThatIsThePolicy) {
+    world.hosts["host-a"].looks_until_quiet = 1'000'000;
+    request.memory.quiet = {200, 30, protocol::OnUnquiet::pause};
+    begin();
+    run_to_rest();
+    expect_clean("succeeded");
+    EXPECT_TRUE(has_step("quiescing", "warning"));
+    EXPECT_GE(world.hosts["host-a"].quiet_window_ms, 200U);
+}
+
+TEST_F(MigrationStory, AGuestThatSaysItIsQuietIsBelieved) {
+    world.hosts["host-a"].guest_says_quiet = true;
+    begin();
+    run_to_rest();
+    expect_clean("succeeded");
+    EXPECT_TRUE(has_step("quiescing", "quiet"));
+}
+
 // It may have died between the last look and the order to go: the order is not given.
 TEST_F(MigrationStory, ASourceIsNotRetiredWhenTheVmHasEndedAtTheDestination) {
     kill_destination_in(*this, Phase::retiring);

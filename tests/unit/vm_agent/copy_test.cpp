@@ -154,13 +154,13 @@ TEST(Copy, RoundsAreProvenAndTheLastCompareSendsWhatIsLeft) {
     }
     const std::uint64_t in_rounds = progress->bytes_diff;
     if (done) done = copy->capture();
-    const double reckoned = copy->expected_pause_ms();
+    const double reckoned = copy->expected_pause_ms(0);
     copy->forget_capture();
     running = false;
     writer.join();
     ASSERT_TRUE(done) << done.error().text();
     EXPECT_GT(in_rounds, 0u);
-    EXPECT_GT(reckoned, copy->expected_pause_ms())
+    EXPECT_GT(reckoned, copy->expected_pause_ms(0))
         << "what was found counts, until it is forgotten";
     EXPECT_EQ(progress->bytes_diff, in_rounds) << "a reckoning sends nothing";
 
@@ -209,18 +209,72 @@ std::string refusal_of(FrameType type, std::span<const std::byte> head,
 TEST(CopyDestination, RangesOutsideOfABlockAreRefusedAndNothingIsWritten) {
     const std::vector<std::byte> page(kPageBytes, std::byte{1});
     auto range = [&](RangeHead head) { return refusal_of(FrameType::base, bytes_of(head), page); };
-    EXPECT_NE(range({2, 0, 0, kPageBytes}).find("block 2 of 2"), std::string::npos);
-    EXPECT_NE(range({0, 0, kRam, kPageBytes}).find("does not lie in"), std::string::npos);
-    EXPECT_NE(range({0, 0, ~0ull << 12, kPageBytes}).find("does not lie in"), std::string::npos);
-    EXPECT_NE(range({0, 0, 64, kPageBytes}).find("does not lie in"), std::string::npos);
-    EXPECT_NE(range({0, 0, 0, 0}).find("does not lie in"), std::string::npos);
-    EXPECT_NE(range({0, 0, 0, ~0ull << 12}).find("does not lie in"), std::string::npos);
-    EXPECT_NE(range({0, 0, 0, 2 * kPageBytes}).find("says it has"), std::string::npos);
-    const RangeHead all{1, 0, 0, kRegion + kPageBytes};
+    EXPECT_NE(range({2, Codec::raw, 0, kPageBytes}).find("block 2 of 2"), std::string::npos);
+    EXPECT_NE(range({0, Codec::raw, kRam, kPageBytes}).find("does not lie in"), std::string::npos);
+    EXPECT_NE(range({0, Codec::raw, ~0ull << 12, kPageBytes}).find("does not lie in"),
+              std::string::npos);
+    EXPECT_NE(range({0, Codec::raw, 64, kPageBytes}).find("does not lie in"), std::string::npos);
+    EXPECT_NE(range({0, Codec::raw, 0, 0}).find("does not lie in"), std::string::npos);
+    EXPECT_NE(range({0, Codec::raw, 0, ~0ull << 12}).find("does not lie in"), std::string::npos);
+    EXPECT_NE(range({0, Codec::raw, 0, 2 * kPageBytes}).find("says it has"), std::string::npos);
+    const RangeHead all{1, Codec::raw, 0, kRegion + kPageBytes};
     EXPECT_NE(refusal_of(FrameType::zero, bytes_of(all)).find("does not lie in"),
               std::string::npos);
     EXPECT_NE(refusal_of(FrameType::base, bytes_of(all).first(7)).find("cut short"),
               std::string::npos);
+}
+
+TEST(CopyDestination, PackedMemoryThatIsNotWhatItSaysIsRefused) {
+    const std::vector<std::byte> page(kPageBytes, std::byte{1});
+    const std::vector<std::byte> packed = *compressed(Codec::zstd, page);
+    auto range = [&](Codec codec, std::uint64_t length) {
+        const RangeHead head{0, codec, 0, length};
+        return refusal_of(FrameType::base, bytes_of(head), packed);
+    };
+    EXPECT_NE(range(Codec::zstd, 2 * kPageBytes).find("said to be"), std::string::npos);
+    EXPECT_NE(range(Codec::lz4, kPageBytes).find("said to be"), std::string::npos);
+    EXPECT_NE(range(static_cast<Codec>(7), kPageBytes).find("unknown codec 7"), std::string::npos);
+    EXPECT_NE(range(Codec::zstd, kRam).find("are taken at once"), std::string::npos);
+}
+
+// What is sent of a copy in which pages become zero between base and fork.
+std::uint64_t bytes_of_copy(Compression compression, bool zeroes) {
+    TwoHosts hosts;
+    Image guest = *Image::open(hosts.blocks("a"));
+    Image target = *Image::open(hosts.blocks("b"));
+    for (std::size_t i = 0; i < (8 << 20); ++i)
+        guest.blocks()[0].data()[i] = std::byte(i / 64 % 200 + 1);
+    std::thread there([&] {
+        Result<CopyLanding> landed = receive_copy(*hosts.destination, target);
+        EXPECT_TRUE(landed) << landed.error().text();
+        if (landed) (void)hosts.destination->send(FrameType::patched, bytes_of(landed->root));
+    });
+    auto progress = std::make_shared<CopyProgress>();
+    CopySource copy = *CopySource::open(hosts.blocks("a"), progress, compression);
+    EXPECT_TRUE(copy.send_base(*hosts.source));
+    if (zeroes) std::memset(guest.blocks()[0].data() + (1 << 20), 0, 2 << 20);
+    std::memset(guest.blocks()[0].data() + (4 << 20), 9, 64 * 1024);
+    EXPECT_TRUE(copy.get_ready());
+    EXPECT_TRUE(copy.capture());
+    const std::uint64_t before = hosts.source->bytes_sent();
+    EXPECT_TRUE(copy.send_diff(*hosts.source, 1));
+    there.join();
+    EXPECT_EQ(*guest.root(), *target.root());
+    EXPECT_EQ(progress->bytes_compressed > 0, compression != Compression::off);
+    if (zeroes) EXPECT_GE(progress->bytes_zero, 2u << 20);
+    if (zeroes) EXPECT_LT(*target.resident_bytes(), 7u << 20) << "zero pages take memory there";
+    EXPECT_LT(hosts.source->bytes_sent() - before, 100'000u);
+    return hosts.source->bytes_sent();
+}
+
+TEST(Copy, APageThatBecomesZeroIsNotSentAndTakesNoMemoryThere) {
+    bytes_of_copy(Compression::off, true);
+}
+
+TEST(Copy, CompressedTheMemoryIsTheSameAndTheWireCarriesLess) {
+    const std::uint64_t raw = bytes_of_copy(Compression::off, false);
+    EXPECT_LT(bytes_of_copy(Compression::lz4, true), raw / 4);
+    EXPECT_LT(bytes_of_copy(Compression::zstd, true), raw / 4);
 }
 
 TEST(CopyDestination, FramesOutOfTurnAreRefused) {

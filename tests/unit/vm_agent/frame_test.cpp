@@ -64,7 +64,7 @@ bool contains(const std::string& text, std::string_view part) {
 TEST(Frame, ArrivesAsItWasSent) {
     Pair pair;
     const std::vector<std::byte> body(100'000, std::byte{7});
-    const RangeHead head{1, 0, 4096, body.size()};
+    const RangeHead head{1, Codec::raw, 4096, body.size()};
     ASSERT_TRUE(pair.here->send(FrameType::base, bytes_of(head), body));
     Result<Frame> frame = pair.there->expect(FrameType::base);
     ASSERT_TRUE(frame) << frame.error().text();

@@ -213,4 +213,17 @@ TEST(Region, DamagedHeadersAreRefused) {
     EXPECT_EQ(damaged([](auto& p) { std::memset(p.classes[0].name, 'x', 24); }), -EPROTO);
 }
 
+TEST(Region, OnlyTheSourceSaysThatItIsQuietAndOnlyForItsEpoch) {
+    Fork fork;
+    ASSERT_EQ(fork.source.open(), 0) << fork.source.region.error;
+    EXPECT_EQ(godwit_region_say_quiet(&fork.source.region), -EPERM) << "alone nobody waits for it";
+    fork.fork(7);
+    EXPECT_EQ(godwit_region_say_quiet(&fork.clone.region), -EPERM);
+    EXPECT_EQ(godwit_region_say_quiet(&fork.source.region), 0);
+    const godwit_header_page* page = fork.source.region.page;
+    EXPECT_EQ(page->quiet.word, page->role.word);
+    fork.source.set_role(8, GODWIT_SOURCE);
+    EXPECT_NE(page->quiet.word, page->role.word) << "what was said is of the migration before";
+}
+
 }  // namespace
