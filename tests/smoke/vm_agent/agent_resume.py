@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The connection between two agents is cut, in the copy, in its proof, and in the merge: the job goes on where
 it was, tells so, and not a byte of what the sessions counted is wrong."""
+import os
 import select
 import socket
 import threading
@@ -76,15 +77,28 @@ def cut_in_the_copy(bench, session):
     wait_for(lambda: answers(bench.destination.bridge), 20, "the clone")
 
 
+def region_of(agent):
+    return agent.shm / f"godwit.{agent.name}.web-1.region.sessions"
+
+
 def cut_in_the_merge(bench, session):
     session.send(b"counted before the merge")
-    # In the greeting, which is begun anew, and near the end of what a small merge says.
-    with Link(bench.destination.transfer, [3_000, 4_500]) as link:
+    # Where no class of the guest's has slots: enough for a merge that can be cut in its middle.
+    changed = os.urandom(1 << 20)
+    with open(region_of(bench.source), "r+b") as region:
+        region.seek(-len(changed), os.SEEK_END)
+        region.write(changed)
+    # In the greeting, which is begun anew, and in the middle of what is said then, which is not.
+    with Link(bench.destination.transfer, [3_000, 400_000]) as link:
         bench.source.put("/v1/vms/web-1/merge", {"command": bench.command("j-cut", "patching"),
                                                  "destination": link.address, "destination_host": "host-b"})
         status = bench.await_end("/v1/vms/web-1/merge?job=j-cut", 30)
     assert status["state"] == "done", status
-    assert link.connections >= 2, link.connections
+    assert link.connections == 3 and status["resumes"] == 1 and status["bytes_resent"] > 0, (link.connections, status)
+    assert status["bytes_patched"] >= len(changed), status
+    with open(region_of(bench.destination), "rb") as region:
+        region.seek(-len(changed), os.SEEK_END)
+        assert region.read() == changed, "the merge is not what was sent"
     assert records(bench.destination.bridge)[session.number] == session.sent
     return status
 
