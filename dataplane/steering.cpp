@@ -44,14 +44,13 @@ bool changed_places(const VmState& before, const VmState& after) {
            was[1].name == is[0].name;
 }
 
-// Whose MAC the hosted addresses have: the owner's. While the owner is in mode nat and the other is not, the
+// Whose MAC the hosted addresses have: the owner's. While the owner is in mode nat and one that is not drains, the
 // other's: it is in the caches of its peers, and only a backend in mode nat has its frames readdressed.
 std::size_t speaking_slot(const VmState& state) {
     const std::size_t owner = state.owner, other = 1 - owner;
     const bool owner_is_reached_anyway = state.slots[owner].mode == protocol::SteeringMode::nat;
     const SlotState& sibling = state.slots[other];
-    const bool sibling_needs_it =
-        !sibling.name.empty() && sibling.mode == protocol::SteeringMode::l2;
+    const bool sibling_needs_it = state.previous && sibling.mode == protocol::SteeringMode::l2;
     return owner_is_reached_anyway && sibling_needs_it ? other : owner;
 }
 

@@ -287,6 +287,10 @@ TEST_F(SwitchSteering, ABackendInModeNatIsToldToThePlaneWithItsOwnNames) {
     restart();
     EXPECT_EQ(word(), meant);
     EXPECT_EQ(plane.setups[0].backends[1].temporary.size(), 2u) << "kept through a restart";
+    ASSERT_TRUE(steerings->put("web-1", to_nat("host-b", std::nullopt)));
+    EXPECT_EQ(plane.setups[0].mac, *dataplane::parse_mac("52:54:00:00:00:31"))
+        << "nothing drains: what is announced now stays, also when the source is taken off the "
+           "list";
     Steering alone = to_nat("host-b", std::nullopt);
     alone.backends.erase(alone.backends.begin());
     ASSERT_TRUE(steerings->put("web-1", alone));
