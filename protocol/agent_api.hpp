@@ -19,6 +19,8 @@
 //                                           guest runs again. Done: it stands still until DELETE copy or retirement)
 //   PUT    /v1/vms/{vm}/activation          ActivationRequest -> AgentVm (destination: role word, link up, cont)
 //   GET    /v1/vms/{vm}/addresses           -> AddressList, observed in the guest through QGA
+//   PUT    /v1/vms/{vm}/addresses           AddressRequest -> AddressList: what the guest has afterwards (destination,
+//                                           mode nat; through QGA, the first and the second time the same)
 //   GET    /v1/vms/{vm}/sockets             -> SocketTable, the guest's own view through QGA
 //   GET    /v1/vms/{vm}/regions             -> RegionList (region_api.hpp)
 //   PUT    /v1/vms/{vm}/quiescence          QuiesceRequest -> QuiesceStatus (source; poll by PUT again)
@@ -84,6 +86,11 @@ struct VmSpec {
     std::vector<DiskSpec> disks;
     std::string mac;
     std::vector<std::string> addresses;  // hosted IPs the guest configures
+    // Steering mode nat: what the guest has instead of `addresses`, one for each family in which it has one of
+    // those, with prefix length ("10.9.1.31/24"). The switch rewrites. Empty: mode l2.
+    std::vector<std::string> temporary_addresses = {};
+    // The VLAN the guest is in: its tag, or two, the outer one first (QinQ). The guest tags its frames itself.
+    std::vector<std::uint16_t> vlans = {};
     std::vector<RegionSpec> regions;
     bool guest_agent = true;  // qemu-ga on virtio-serial
     NetworkSpec network;
@@ -91,7 +98,7 @@ struct VmSpec {
 };
 BOOST_DESCRIBE_STRUCT(VmSpec, (),
                       (id, machine, cpu, vcpus, memory_mib, kernel, initrd, append, disks, mac,
-                       addresses, regions, guest_agent, network))
+                       addresses, temporary_addresses, vlans, regions, guest_agent, network))
 
 struct AgentVm {
     std::string vm;
@@ -223,6 +230,16 @@ struct AddressList {
     std::vector<std::string> addresses;
 };
 BOOST_DESCRIBE_STRUCT(AddressList, (), (addresses))
+
+// On the interface with the VM's MAC. First what is to be there is added, then the rest removed, so that the guest
+// is never without; a second address of a network takes the first one's place when that goes.
+struct AddressRequest {
+    Command command;
+    std::vector<std::string> present;  // with prefix length
+    std::vector<std::string> absent;   // without
+    static constexpr std::string_view kRequired[] = {"command", "present", "absent"};
+};
+BOOST_DESCRIBE_STRUCT(AddressRequest, (), (command, present, absent))
 
 struct SocketTable {
     std::uint64_t tcp_established = 0;         // on the hosted addresses

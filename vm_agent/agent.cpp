@@ -4,6 +4,7 @@
 #include "lib/log.hpp"
 
 #include "vm_agent/durable_file.hpp"
+#include "vm_agent/guest/addresses.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -220,6 +221,34 @@ Task<protocol::AddressList> Agent::addresses(std::string vm) {
     co_return protocol::AddressList{guest::addresses_of(*answer)};
 }
 
+Task<protocol::AddressList> Agent::set_addresses(std::string vm, protocol::AddressRequest request) {
+    const std::string doing = "set the addresses of VM " + vm;
+    Result<std::shared_ptr<Machine>> machine = find(vm);
+    if (!machine) co_return std::unexpected(std::move(machine).error());
+    constexpr guest::Milliseconds kDeadline{3000};
+    Result<std::shared_ptr<guest::Client>> inside =
+        co_await guest::Client::open((*machine)->paths().guest_agent(), kDeadline);
+    if (!inside) co_return std::unexpected(std::move(inside).error().within(doing));
+    Result<json::bj::value> before =
+        co_await (*inside)->execute("guest-network-get-interfaces", {}, kDeadline);
+    if (!before) co_return std::unexpected(std::move(before).error().within(doing));
+    Result<std::string> script =
+        guest::address_script(*before, (*machine)->record().spec.mac, request);
+    if (!script) co_return std::unexpected(std::move(script).error().within(doing));
+    if (script->empty()) co_return protocol::AddressList{guest::addresses_of(*before)};
+    const std::vector<std::string> arguments{"-c", *script};
+    Result<int> code = co_await (*inside)->run("/bin/sh", arguments, "", kDeadline);
+    if (!code) co_return std::unexpected(std::move(code).error().within(doing));
+    // It may have done a part, and does the rest the next time.
+    if (*code != 0)
+        co_return fail(Fault::Retry, doing, "the guest's ip(8) ended with " + std::to_string(*code),
+                       "guest-refused");
+    Result<json::bj::value> after =
+        co_await (*inside)->execute("guest-network-get-interfaces", {}, kDeadline);
+    if (!after) co_return std::unexpected(std::move(after).error().within(doing));
+    co_return protocol::AddressList{guest::addresses_of(*after)};
+}
+
 Task<protocol::SocketTable> Agent::sockets(std::string vm) {
     Result<std::shared_ptr<Machine>> machine = find(vm);
     if (!machine) co_return std::unexpected(std::move(machine).error());
@@ -228,13 +257,16 @@ Task<protocol::SocketTable> Agent::sockets(std::string vm) {
         co_await guest::Client::open((*machine)->paths().guest_agent(), kDeadline);
     if (!inside) co_return std::unexpected(std::move(inside).error());
     protocol::SocketTable table;
+    // In mode nat its sockets have its temporary addresses.
+    std::vector<std::string> own = (*machine)->record().spec.addresses;
+    for (const std::string& one : (*machine)->record().spec.temporary_addresses)
+        own.push_back(one.substr(0, one.find('/')));
     for (const char* file : {"/proc/net/tcp", "/proc/net/tcp6"}) {
         Result<std::string> text = co_await (*inside)->read_file(file, kDeadline);
         // A kernel without IPv6 has no tcp6.
         if (!text && text.error().fault == Fault::Rejected) continue;
         if (!text) co_return std::unexpected(std::move(text).error());
-        protocol::SocketTable part =
-            guest::socket_table_of(*text, (*machine)->record().spec.addresses);
+        protocol::SocketTable part = guest::socket_table_of(*text, own);
         table.tcp_established += part.tcp_established;
         table.peers.insert(table.peers.end(), part.peers.begin(), part.peers.end());
         table.tcp_listening.insert(table.tcp_listening.end(), part.tcp_listening.begin(),

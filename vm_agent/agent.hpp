@@ -63,6 +63,8 @@ public:
     Task<void> retire(std::string vm, protocol::RetireRequest request);
 
     Task<protocol::AddressList> addresses(std::string vm);
+    // Brings the guest's addresses about, and looks again.
+    Task<protocol::AddressList> set_addresses(std::string vm, protocol::AddressRequest request);
     Task<protocol::SocketTable> sockets(std::string vm);
 
 private:

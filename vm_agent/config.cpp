@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
+#include <charconv>
 #include <set>
 
 namespace godwit::agent {
@@ -51,6 +52,51 @@ bool is_address(const std::string& text) {
     unsigned char bytes[16];
     return inet_pton(AF_INET, text.c_str(), bytes) == 1 ||
            inet_pton(AF_INET6, text.c_str(), bytes) == 1;
+}
+
+int family_of(const std::string& address) {
+    return address.find(':') == std::string::npos ? 4 : 6;
+}
+
+// "10.9.1.31/24": the guest needs to know its network.
+bool is_interface_address(const std::string& text) {
+    const std::size_t slash = text.find('/');
+    if (slash == std::string::npos || !is_address(text.substr(0, slash))) return false;
+    const char *begin = text.data() + slash + 1, *end = text.data() + text.size();
+    int length = 0;
+    const auto read = std::from_chars(begin, end, length);
+    return read.ec == std::errc() && read.ptr == end && length >= 1 &&
+           length <= (family_of(text) == 4 ? 32 : 128);
+}
+
+// One for each family in which there is a hosted address: the switch must know which stands for which.
+void check_temporary(const protocol::VmSpec& spec, const std::string& pointer,
+                     std::vector<FieldError>& errors) {
+    const auto count = [](const std::vector<std::string>& all, int family) {
+        return std::ranges::count(all, family, family_of);
+    };
+    for (std::size_t i = 0; i < spec.temporary_addresses.size(); ++i)
+        if (!is_interface_address(spec.temporary_addresses[i]))
+            complain(errors, pointer + "/temporary_addresses/" + std::to_string(i),
+                     "\"" + spec.temporary_addresses[i] +
+                         "\" is no IP address with prefix length, like 10.9.1.31/24");
+    if (spec.temporary_addresses.empty()) return;
+    for (const int family : {4, 6})
+        if (count(spec.addresses, family) > 1 ||
+            count(spec.temporary_addresses, family) != count(spec.addresses, family))
+            complain(errors, pointer + "/temporary_addresses",
+                     "needs one address for the one of IPv" + std::to_string(family) +
+                         " in addresses, which may be one at most");
+}
+
+void check_vlans(const protocol::VmSpec& spec, const std::string& pointer,
+                 std::vector<FieldError>& errors) {
+    if (spec.vlans.size() > 2)
+        complain(errors, pointer + "/vlans", "at most two tags, the outer one first");
+    for (std::size_t i = 0; i < spec.vlans.size(); ++i)
+        if (spec.vlans[i] < 1 || spec.vlans[i] > 4094)
+            complain(errors, pointer + "/vlans/" + std::to_string(i),
+                     "is no VLAN, expected 1 to 4094");
 }
 
 void check_listen(const std::string& address, const std::string& pointer,
@@ -148,6 +194,8 @@ void check_vm(const protocol::VmSpec& spec, const std::string& pointer,
             complain(errors, pointer + "/addresses/" + std::to_string(i),
                      "\"" + spec.addresses[i] + "\" is no IP address without prefix length");
     check_network(spec.network, pointer + "/network", errors);
+    check_temporary(spec, pointer, errors);
+    check_vlans(spec, pointer, errors);
     std::set<std::string> names;
     if (spec.regions.size() > 8) complain(errors, pointer + "/regions", "at most 8 regions");
     for (std::size_t i = 0; i < spec.regions.size(); ++i) {

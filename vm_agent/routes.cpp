@@ -194,6 +194,13 @@ awaitable<Response> get_addresses(Agent& agent, Request request) {
     co_return answer(list);
 }
 
+awaitable<Response> put_addresses(Agent& agent, Request request) {
+    Result<protocol::AddressRequest> body = admitted<protocol::AddressRequest>(agent, request);
+    if (!body) co_return http::problem_response(body.error());
+    Result<protocol::AddressList> list = co_await agent.set_addresses(vm_of(request), *body);
+    co_return answer(list);
+}
+
 awaitable<Response> get_sockets(Agent& agent, Request request) {
     Result<protocol::SocketTable> table = co_await agent.sockets(vm_of(request));
     co_return answer(table);
@@ -292,6 +299,7 @@ std::vector<http::Route> agent_routes(Agent& agent) {
         {"PUT", "/v1/vms/{vm}/freeze", put_freeze},
         {"PUT", "/v1/vms/{vm}/activation", put_activation},
         {"GET", "/v1/vms/{vm}/addresses", get_addresses},
+        {"PUT", "/v1/vms/{vm}/addresses", put_addresses},
         {"GET", "/v1/vms/{vm}/sockets", get_sockets},
         {"GET", "/v1/vms/{vm}/regions", get_regions},
         {"PUT", "/v1/vms/{vm}/quiescence", put_quiescence},

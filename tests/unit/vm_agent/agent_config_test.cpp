@@ -62,11 +62,14 @@ TEST(VmFile, EveryErrorIsToldWithItsField) {
         "-S\"\n  vcpus: 0\n"
         "  memory_mib: 7\n  mac: \"01:00:00:00:00:01\"\n  addresses: [\"10.1.0.10/24\"]\n  disks: "
         "[{base: /d.img}]\n"
+        "  temporary_addresses: [10.1.0.31, \"fd00::31/64\"]\n  vlans: [0]\n"
         "  regions: [{name: a, size_mib: 2}, {name: a}]\n",
         true);
-    for (const char* part : {"/spec/id", "/spec/machine", "/spec/cpu", "/spec/vcpus",
-                             "/spec/memory_mib", "/spec/mac", "/spec/addresses/0", "/spec/disks",
-                             "/spec/kernel", "/spec/regions/0/size_mib", "/spec/regions/1/name"})
+    for (const char* part :
+         {"/spec/id", "/spec/machine", "/spec/cpu", "/spec/vcpus", "/spec/memory_mib", "/spec/mac",
+          "/spec/addresses/0", "/spec/disks", "/spec/kernel", "/spec/temporary_addresses/0",
+          "/spec/temporary_addresses ", "/spec/vlans/0", "/spec/regions/0/size_mib",
+          "/spec/regions/1/name"})
         EXPECT_NE(said.find(part), std::string::npos) << part << " in\n" << said;
 }
 

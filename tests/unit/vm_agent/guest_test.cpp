@@ -1,5 +1,6 @@
 // What a guest's agent may answer, and what is made of it. A guest is not trusted.
 #include "tests/fakes/temporary_directory.hpp"
+#include "vm_agent/guest/addresses.hpp"
 #include "vm_agent/guest/client.hpp"
 #include "vm_agent/guest/parse.hpp"
 
@@ -51,6 +52,39 @@ TEST(Guest, PortsAreListenedOnWhereAPeerCanReachThem) {
     const protocol::SocketTable table = guest::socket_table_of(tcp, {"10.1.0.10"});
     EXPECT_EQ(table.tcp_listening, (std::vector<std::uint16_t>{22, 80}));
     EXPECT_EQ(table.tcp_established, 1u);
+}
+
+constexpr const char* kFreshGuest = R"([
+    {"name": "lo", "hardware-address": "00:00:00:00:00:00",
+     "ip-addresses": [{"ip-address": "127.0.0.1", "prefix": 8}]},
+    {"name": "eth0", "hardware-address": "02:67:0A:01:00:C8",
+     "ip-addresses": [{"ip-address": "10.1.0.10", "prefix": 24},
+                      {"ip-address": "fd00:1:0:0::10", "prefix": 64}]}])";
+
+TEST(Guest, AddressesAreAddedBeforeOthersAreRemovedAndTheRestIsLeftAlone) {
+    const bj::value guest = bj::parse(kFreshGuest);
+    const protocol::AddressRequest wanted{
+        {}, {"10.1.0.200/24", "fd00:1::200/64"}, {"10.1.0.10", "fd00:1::10"}};
+    EXPECT_EQ(guest::address_script(guest, "02:67:0a:01:00:c8", wanted).value(),
+              "set -e\n"
+              "ip address add 10.1.0.200/24 dev eth0\n"
+              "ip address add fd00:1::200/64 dev eth0\n"
+              "echo 1 >/proc/sys/net/ipv4/conf/eth0/promote_secondaries\n"
+              "ip address del 10.1.0.10/24 dev eth0\n"
+              "ip address del fd00:1::10/64 dev eth0\n");
+    const protocol::AddressRequest there{{}, {"10.1.0.10/24", "fd00:1::10/64"}, {"10.1.0.200"}};
+    EXPECT_EQ(guest::address_script(guest, "02:67:0a:01:00:c8", there).value(), "");
+}
+
+TEST(Guest, AddressesAreNotSetOnAnInterfaceThatIsNotTheVms) {
+    const protocol::AddressRequest wanted{{}, {"10.1.0.200/24"}, {}};
+    const auto none = guest::address_script(bj::parse(kFreshGuest), "02:67:0a:01:00:c9", wanted);
+    ASSERT_FALSE(none);
+    EXPECT_EQ(none.error().slug, "guest-silent");
+    // What a guest calls its interface becomes part of a script.
+    const bj::value rude = bj::parse(
+        R"([{"name": "eth0; reboot", "hardware-address": "02:67:0a:01:00:c8", "ip-addresses": []}])");
+    EXPECT_FALSE(guest::address_script(rude, "02:67:0a:01:00:c8", wanted));
 }
 
 TEST(Guest, AddressesLeaveOutLoopbackAndLinkLocal) {
