@@ -3,6 +3,8 @@
 #include "lib/config.hpp"
 #include "lib/http/address.hpp"
 
+#include "controller/temporary.hpp"
+
 #include <algorithm>
 #include <set>
 
@@ -41,6 +43,13 @@ void check_switches(const Config& config, Checker& checker, std::set<std::string
     for (std::size_t i = 0; i < config.switches.size(); ++i) {
         checker.id(at("switches", i, "id"), config.switches[i].id, ids);
         checker.address(at("switches", i, "address"), config.switches[i].address);
+        const std::vector<std::string>& ranges = config.switches[i].temporary_addresses;
+        for (std::size_t k = 0; k < ranges.size(); ++k) {
+            const std::string complaint = complaint_about_range(ranges[k]);
+            if (!complaint.empty())
+                checker.complain(at("switches", i, "temporary_addresses") + "/" + std::to_string(k),
+                                 complaint);
+        }
     }
 }
 

@@ -24,9 +24,12 @@ BOOST_DESCRIBE_STRUCT(HostConfig, (), (id, agent, switch_id, port))
 
 struct SwitchConfig {
     std::string id, address;
+    // Lent to destinations in steering mode nat: ranges with the prefix length of the network that the VMs'
+    // hosted addresses are in, "10.9.1.30-10.9.1.39/24". Nobody else may use them.
+    std::vector<std::string> temporary_addresses = {};
     static constexpr std::string_view kRequired[] = {"id", "address"};
 };
-BOOST_DESCRIBE_STRUCT(SwitchConfig, (), (id, address))
+BOOST_DESCRIBE_STRUCT(SwitchConfig, (), (id, address, temporary_addresses))
 
 struct VmConfig {
     std::string id, host;

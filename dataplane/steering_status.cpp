@@ -17,6 +17,7 @@ protocol::VmSteering Steerings::describe(const std::string& vm, const VmState& s
     protocol::VmSteering now;
     now.vm = vm;
     now.addresses = state.addresses;
+    now.vlans = state.vlans;
     for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
         const SlotState& seat = state.slots[slot];
         if (seat.name.empty()) continue;

@@ -107,7 +107,8 @@ class Files:
             "listen": [f"unix:{self.lab.api_socket}", "127.0.0.1:8440"],
             "peer_token_file": str(self.peer_token_file),
             "state_dir": self._directory(self.lab.out, "controller"),
-            "switches": [{"id": "sw-1", "address": f"{management['switch']}:8442"}],
+            "switches": [{"id": "sw-1", "address": f"{management['switch']}:8442",
+                          "temporary_addresses": ["10.1.0.200-10.1.0.209/24", "fd00:1::200-fd00:1::209/64"]}],
             "hosts": [{"id": host, "agent": f"{management[host]}:8443", "switch_id": "sw-1", "port": host}
                       for host in ("host-a", "host-b")],
             "timing": {"poll_ms": 200, "sweep_ms": 1000},

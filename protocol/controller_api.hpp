@@ -129,6 +129,8 @@ struct DrainPolicy {
 BOOST_DESCRIBE_STRUCT(DrainPolicy, (), (deadline_s, on_deadline))
 struct MigrateRequest {
     Destination destination;
+    // How the destination is reached. "l2": it has the hosted addresses. "nat": it is leased addresses of its own,
+    // and the switch rewrites, also after the migration; methods boot and steer.
     std::string steering = "l2";
     MemoryPolicy memory;
     DrainPolicy drain;

@@ -101,10 +101,11 @@ struct VmSteering {
     std::uint64_t untracked = 0;       // newcomers that found the table full
     std::uint32_t longest_gap_ms = 0;  // longest wait of a peer for any answer, since hosting began
     std::uint64_t flip_ns = 0;  // inside the switch: the write that made the last flip visible
+    std::vector<std::uint16_t> vlans = {};
 };
 BOOST_DESCRIBE_STRUCT(VmSteering, (),
                       (vm, addresses, backends, owner, previous, hosting, epoch, drained, untracked,
-                       longest_gap_ms, flip_ns))
+                       longest_gap_ms, flip_ns, vlans))
 
 struct ResetRequest {
     Command command;

@@ -112,6 +112,11 @@ Task<protocol::AgentVm> AgentClient::activate(std::string vm, protocol::Activati
 Task<protocol::AddressList> AgentClient::addresses(std::string vm) {
     return get<protocol::AddressList>(vm_path(vm, "/addresses"));
 }
+Task<protocol::AddressList> AgentClient::set_addresses(std::string vm,
+                                                       protocol::AddressRequest request) {
+    return put<protocol::AddressList>(vm_path(vm, "/addresses"), std::move(request),
+                                      times_.starting_vm);
+}
 Task<protocol::SocketTable> AgentClient::sockets(std::string vm) {
     return get<protocol::SocketTable>(vm_path(vm, "/sockets"));
 }

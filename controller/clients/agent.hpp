@@ -39,6 +39,7 @@ public:
     Task<void> abort_copy(std::string vm, protocol::Command command);
     Task<protocol::AgentVm> activate(std::string vm, protocol::ActivationRequest request);
     Task<protocol::AddressList> addresses(std::string vm);
+    Task<protocol::AddressList> set_addresses(std::string vm, protocol::AddressRequest request);
     Task<protocol::SocketTable> sockets(std::string vm);
     Task<protocol::RegionList> regions(std::string vm);
     Task<protocol::QuiesceStatus> quiesce(std::string vm, protocol::QuiesceRequest request);

@@ -20,4 +20,9 @@ const HostConfig* Devices::host(const std::string& id) const {
     return found == hosts_.end() ? nullptr : &*found;
 }
 
+const SwitchConfig* Devices::switch_config(const std::string& id) const {
+    const auto found = std::ranges::find(switches_, id, &SwitchConfig::id);
+    return found == switches_.end() ? nullptr : &*found;
+}
+
 }  // namespace godwit::controller

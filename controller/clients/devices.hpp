@@ -20,6 +20,7 @@ public:
     const HostConfig* host(const std::string& id) const;  // null when unknown
     const std::vector<HostConfig>& hosts() const { return hosts_; }
     const std::vector<SwitchConfig>& switches() const { return switches_; }
+    const SwitchConfig* switch_config(const std::string& id) const;  // null when unknown
     bool has_switch(const std::string& id) const { return switch_clients_.contains(id); }
     // The id must be known: records name hosts that the configuration still has (checked at start).
     AgentClient& agent(const std::string& host) { return agents_.at(host); }

@@ -71,18 +71,20 @@ Result<void> check_request(const Api& api, const VmRow& vm,
                              "same-host");
     if (!api.devices.host(vm.host))
         return fail(Fault::Conflict, doing, "its host " + vm.host + " is not in the configuration");
-    if (wanted.steering != "l2")
+    if (wanted.steering != "l2" && wanted.steering != "nat")
         return unprocessable(doing, "/steering",
-                             "\"" + wanted.steering +
-                                 "\" is not offered: l2. Mode nat is a command of the switch "
-                                 "alone, because what begins under a temporary address cannot be "
-                                 "handed over with the hosted one",
+                             "\"" + wanted.steering + "\" is not offered: l2 or nat",
                              "unsupported-steering");
     const std::string method = wanted.memory.strategy.value_or(vm.method);
     if (!is_method(method))
         return unprocessable(doing, "/memory/strategy",
                              "\"" + method + "\" is not offered: fork, boot, whole or steer",
                              "unsupported-strategy");
+    if (wanted.steering == "nat" && method != "boot" && method != "steer")
+        return unprocessable(doing, "/steering",
+                             "nat is for the methods boot and steer, this is " + method +
+                                 ": its destination has the addresses and the MAC of its source",
+                             "unsupported-steering");
     return check_pause(doing, method, wanted.memory);
 }
 

@@ -171,6 +171,8 @@ Task<http::Response> unregister_vm(Api& api, http::Request request) {
         if (!forgotten && forgotten.error().fault != Fault::Missing)
             co_return passed_on(std::move(forgotten).error());
     }
+    Result<void> ended = api.store.end_other_leases(id, "");
+    if (!ended) co_return passed_on(std::move(ended).error());
     co_return http::Response{.status = 204, .headers = {}, .body = {}, .stream = {}};
 }
 

@@ -2,6 +2,8 @@
 
 #include "lib/log.hpp"
 
+#include "controller/temporary.hpp"
+
 #include <algorithm>
 
 namespace godwit::controller {
@@ -18,10 +20,21 @@ std::unexpected<Error> passed_on(Error error) {
     return std::unexpected(std::move(error));
 }
 
-// The switch says what is wanted: this host alone answers and sends.
-bool is_steady(const protocol::VmSteering& seen, const VmRow& vm) {
-    return seen.owner == vm.host && !seen.previous && !seen.hosting &&
-           std::ranges::is_permutation(seen.addresses, vm.spec->addresses);
+// The switch says what is wanted: this host alone answers and sends, or in mode nat the switch for it.
+bool is_steady(const protocol::VmSteering& seen, const protocol::Steering& wanted) {
+    return seen.owner == wanted.owner && !seen.previous && seen.hosting == wanted.hosting &&
+           seen.vlans == wanted.vlans &&
+           std::ranges::is_permutation(seen.addresses, wanted.addresses);
+}
+
+protocol::Steering steady_steering(const HostConfig& host, const protocol::VmSpec& spec) {
+    protocol::Steering wanted;
+    wanted.addresses = spec.addresses;
+    wanted.vlans = spec.vlans;
+    wanted.backends = {backend_of(host, spec)};
+    wanted.owner = wanted.backends.front().name;
+    wanted.hosting = is_nat(wanted.backends.front());
+    return wanted;
 }
 
 }  // namespace
@@ -102,13 +115,10 @@ Task<void> Caretaker::keep_one(VmRow vm, const std::map<std::string, protocol::V
         if (!told || !vm.spec) co_return told;
     }
     const auto known = seen.find(vm.id);
-    if (known != seen.end() && is_steady(known->second, vm)) co_return Result<void>{};
     const HostConfig& host = *devices_.host(vm.host);
-    protocol::Steering wanted;
+    protocol::Steering wanted = steady_steering(host, *vm.spec);
+    if (known != seen.end() && is_steady(known->second, wanted)) co_return Result<void>{};
     wanted.command = {journal_.token(), "vm-" + vm.id, "steady-" + std::to_string(++steady_puts_)};
-    wanted.addresses = vm.spec->addresses;
-    wanted.backends = {{host.id, host.port, vm.spec->mac}};
-    wanted.owner = host.id;
     // Asked again right before the write, with nothing awaited in between: a job admitted meanwhile
     // owns the steering.
     if (is_left_alone(vm.id)) co_return Result<void>{};
@@ -126,11 +136,10 @@ asio::awaitable<void> Caretaker::sweep() {
     if (!left) co_return;
     for (const Sweep& one : *left) {
         if (journal_.is_down()) co_return;
-        const bool source_first =
-            one.part == kNarrowSwitch && std::ranges::any_of(*left, [&](const Sweep& other) {
-                return other.job == one.job && other.part == kRetireSource;
-            });
-        if (source_first) continue;  // the fence goes last, at the next round
+        const bool too_early = std::ranges::any_of(*left, [&](const Sweep& other) {
+            return other.job == one.job && other.part == part_before(one.part);
+        });
+        if (too_early) continue;  // the fence goes late, at the next round
         Result<void> done = co_await sweep_one(one);
         Result<void> noted = done ? registry_.sweep_done(one.id)
                                   : registry_.sweep_failed(one.id, done.error().text());

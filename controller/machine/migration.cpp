@@ -58,6 +58,17 @@ bool boots_fresh(const Migration& job) {
     return job.method == "boot";
 }
 
+bool arrives_by_nat(const Migration& job) {
+    return job.request.steering == "nat";
+}
+
+protocol::VmSpec destination_spec(const Migration& job) {
+    protocol::VmSpec spec = job.facts.spec;
+    spec.mac = job.facts.destination.mac;
+    spec.temporary_addresses = job.facts.temporary_addresses;
+    return spec;
+}
+
 bool skips(const Migration& job) {
     const PhaseRow& row = row_of(job.phase);
     return (row.memory && !moves_memory(job)) || (row.split && moves_whole(job));

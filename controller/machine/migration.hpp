@@ -22,10 +22,14 @@ namespace godwit::controller {
 struct Facts {
     protocol::VmSpec spec;
     std::string switch_id;
-    protocol::Backend source, destination;
-    std::string destination_transfer;  // where its agent takes memory, "10.9.0.2:7010"
+    protocol::Backend source, destination;  // as the switch knows them
+    std::string destination_transfer;       // where its agent takes memory, "10.9.0.2:7010"
+    // Mode nat: what the VM is called at the destination, with prefix length.
+    std::vector<std::string> temporary_addresses = {};
 };
-BOOST_DESCRIBE_STRUCT(Facts, (), (spec, switch_id, source, destination, destination_transfer))
+BOOST_DESCRIBE_STRUCT(Facts, (),
+                      (spec, switch_id, source, destination, destination_transfer,
+                       temporary_addresses))
 
 struct Migration {
     std::string id, vm, source, destination, method, created_by;
@@ -78,9 +82,12 @@ using TimePoint = std::chrono::system_clock::time_point;
 std::int64_t unix_ms(TimePoint time);
 
 bool moves_memory(const Migration& job);
-bool moves_whole(const Migration& job);  // the VM itself, sessions and all: nothing drains
-bool boots_fresh(const Migration& job);  // another VM starts there from the source's regions
-bool skips(const Migration& job);        // the current phase is not for this method
+bool moves_whole(const Migration& job);     // the VM itself, sessions and all: nothing drains
+bool boots_fresh(const Migration& job);     // another VM starts there from the source's regions
+bool arrives_by_nat(const Migration& job);  // the destination has addresses of its own
+// What the destination is told to make: the source's description, with what is its own there.
+protocol::VmSpec destination_spec(const Migration& job);
+bool skips(const Migration& job);  // the current phase is not for this method
 bool may_cancel(const Migration& job);
 bool may_take_back(const Migration& job);  // committed, and the source is still all it was
 bool is_done(const Migration& job);

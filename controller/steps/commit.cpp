@@ -41,7 +41,7 @@ Task<void> precheck(JobRun& run) {
     Result<protocol::VmSteering> seen = co_await run.access_switch().steering(run.job.vm);
     if (!seen) co_return std::unexpected(std::move(seen).error());
     take_up_sessions(run, *seen);
-    if (seen->owner == run.job.destination && !seen->drained)
+    if (seen->owner == run.job.facts.destination.name && !seen->drained)
         enter(run.job, Phase::draining, run.journal.clock().now());
     co_return Result<void>{};
 }

@@ -109,11 +109,22 @@ Task<void> activate_clone(JobRun& run) {
     co_return Result<void>{};
 }
 
+// A fresh VM has come up with the addresses of its description, which are still the source's.
+Task<void> set_addresses(JobRun& run) {
+    protocol::AddressRequest request{run.command("addresses"), run.job.facts.temporary_addresses,
+                                     run.job.facts.spec.addresses};
+    Result<protocol::AddressList> set =
+        co_await run.destination().set_addresses(run.job.vm, std::move(request));
+    if (!set && set.error().slug == "stale-epoch")
+        co_return std::unexpected(std::move(set).error());
+    co_return Result<void>{};  // whether it has them is looked at
+}
+
 // A fresh VM is ready when it has the addresses and listens wherever the source does: a newcomer sent
 // there earlier would be refused. Everything else is "not yet": it is still starting.
 Task<bool> is_ready(JobRun& run) {
     Result<protocol::AddressList> addresses = co_await run.destination().addresses(run.job.vm);
-    if (!addresses || !has_addresses(*addresses, run.job.facts.spec)) co_return false;
+    if (!addresses || !has_addresses(*addresses, run.job)) co_return false;
     Result<protocol::SocketTable> source = co_await run.source().sockets(run.job.vm);
     if (!source) co_return std::unexpected(std::move(source).error());
     Result<protocol::SocketTable> fresh = co_await run.destination().sockets(run.job.vm);
@@ -130,6 +141,10 @@ Task<void> wait_until_ready(JobRun& run) {
         if (vm->state == protocol::VmState::stopped)
             co_return fail(Fault::Rejected, "start the VM at " + run.job.destination,
                            "its QEMU has ended: " + vm->detail, "destination-lost");
+        if (arrives_by_nat(run.job)) {
+            Result<void> set = co_await set_addresses(run);
+            if (!set) co_return set;
+        }
         Result<bool> ready = co_await is_ready(run);
         if (!ready) co_return std::unexpected(std::move(ready).error());
         if (*ready) co_return Result<void>{};

@@ -16,7 +16,7 @@ Task<bool> observe(JobRun& run) {
 }
 
 Task<void> apply(JobRun& run) {
-    protocol::IncomingRequest request{run.command("destination"), run.job.facts.spec,
+    protocol::IncomingRequest request{run.command("destination"), destination_spec(run.job),
                                       run.job.method, run.job.source};
     Result<protocol::AgentVm> vm =
         co_await run.destination().incoming(run.job.vm, std::move(request));

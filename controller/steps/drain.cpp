@@ -33,7 +33,7 @@ std::uint64_t left(const protocol::VmSteering& seen, const std::string& backend)
 // with what it did the first time, so a crash in between neither resets twice nor counts twice.
 Task<void> reset_rest(JobRun& run, Drain drain, std::uint64_t sessions) {
     Migration& job = run.job;
-    const bool counts = drain.leaving == job.source;
+    const bool counts = drain.leaving == job.facts.source.name;
     if (job.reset_step.empty()) {
         job.reset_step = "reset-" + drain.leaving + "-" + std::to_string(job.version + 1);
         job.reset_before = job.result.sessions_reset;
@@ -134,7 +134,8 @@ protocol::Steering flipped(const JobRun& run, const Drain& drain) {
 }
 
 void take_up_sessions(JobRun& run, const protocol::VmSteering& seen) {
-    run.job.progress.sessions = {left(seen, run.job.source), left(seen, run.job.destination)};
+    const Facts& facts = run.job.facts;
+    run.job.progress.sessions = {left(seen, facts.source.name), left(seen, facts.destination.name)};
     run.job.result.sessions_moved = run.job.progress.sessions.destination;
     run.job.result.longest_gap_ms = std::max(run.job.result.longest_gap_ms, seen.longest_gap_ms);
 }

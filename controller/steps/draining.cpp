@@ -36,7 +36,8 @@ Task<void> compare_with_guest(JobRun& run) {
 }
 
 Task<void> apply(JobRun& run) {
-    const Drain drain{run.job.source, run.job.destination, "steering", /*may_roll_back=*/true};
+    const Drain drain{run.job.facts.source.name, run.job.facts.destination.name, "steering",
+                      /*may_roll_back=*/true};
     Result<void> drained = co_await wait_until_drained(run, drain);
     if (!drained) co_return drained;
     Result<void> compared = co_await compare_with_guest(run);

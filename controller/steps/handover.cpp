@@ -25,7 +25,7 @@ Task<void> look_at_addresses(JobRun& run) {
     }
     Result<protocol::AddressList> seen = co_await run.destination().addresses(run.job.vm);
     if (!seen) co_return std::unexpected(std::move(seen).error());
-    if (has_addresses(*seen, run.job.facts.spec)) co_return Result<void>{};
+    if (has_addresses(*seen, run.job)) co_return Result<void>{};
     co_return fail(Fault::Retry, "hand over to " + run.job.destination,
                    "the guest there does not have every address yet");
 }
@@ -47,8 +47,8 @@ std::unexpected<Error> why_not_running(const JobRun& run, const Result<protocol:
 // In this order: what the VM sends with its first instruction must find it the owner. Repeated, the
 // switch and the agent find it done.
 Task<void> switch_over(JobRun& run) {
-    protocol::Steering wanted = run.steering("takeover", run.job.destination);
-    wanted.takes_over = run.job.source;
+    protocol::Steering wanted = run.steering("takeover", run.job.facts.destination.name);
+    wanted.takes_over = run.job.facts.source.name;
     wanted.hosting = true;
     Result<protocol::VmSteering> seen =
         co_await run.access_switch().steer(run.job.vm, std::move(wanted));
@@ -81,7 +81,7 @@ Task<void> apply(JobRun& run) {
     Result<void> ready = co_await check_destination_lives(run);
     if (ready) ready = co_await look_at_addresses(run);
     if (!ready) co_return ready;
-    protocol::Steering wanted = run.steering("handover", run.job.destination);
+    protocol::Steering wanted = run.steering("handover", run.job.facts.destination.name);
     Result<protocol::VmSteering> seen =
         co_await run.access_switch().steer(run.job.vm, std::move(wanted));
     if (!seen) co_return std::unexpected(std::move(seen).error());

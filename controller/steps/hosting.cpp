@@ -11,24 +11,25 @@ Task<bool> observe(JobRun& run) {
     Result<protocol::VmSteering> seen = co_await run.access_switch().steering(run.job.vm);
     if (!seen && seen.error().fault == Fault::Missing) co_return false;
     if (!seen) co_return std::unexpected(std::move(seen).error());
-    co_return seen->hosting && seen->owner == run.job.source && !seen->previous &&
+    co_return seen->hosting && seen->owner == run.job.facts.source.name && !seen->previous &&
         seen->backends.size() == 2;
 }
 
 Task<void> apply(JobRun& run) {
-    protocol::Steering wanted = run.steering("hosting", run.job.source);
+    protocol::Steering wanted = run.steering("hosting", run.job.facts.source.name);
     wanted.hosting = true;
     Result<protocol::VmSteering> seen =
         co_await run.access_switch().steer(run.job.vm, std::move(wanted));
     if (!seen) co_return std::unexpected(std::move(seen).error());
     for (const protocol::BackendSteering& backend : seen->backends)
-        if (backend.name == run.job.source) run.job.progress.sessions.source = backend.sessions;
+        if (backend.name == run.job.facts.source.name)
+            run.job.progress.sessions.source = backend.sessions;
     co_return Result<void>{};
 }
 
 // The source answers for itself again; only then would anything else be announced.
 Task<void> compensate(JobRun& run) {
-    protocol::Steering wanted = run.steering("unhosting", run.job.source);
+    protocol::Steering wanted = run.steering("unhosting", run.job.facts.source.name);
     wanted.backends = {run.job.facts.source};
     Result<protocol::VmSteering> seen =
         co_await run.access_switch().steer(run.job.vm, std::move(wanted));

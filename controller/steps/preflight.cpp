@@ -1,6 +1,7 @@
 // preflight: everything that could go wrong later is asked now. Changes nothing but the token that
 // the devices know.
 #include "controller/steps/step.hpp"
+#include "controller/temporary.hpp"
 
 #include <algorithm>
 
@@ -40,12 +41,50 @@ Result<void> check_ports(JobRun& run) {
                           " behind " + destination.switch_id +
                           ": l2 steering needs both behind one",
                       "different-switch");
-    if (source.port == destination.port)
-        return refuse(run,
-                      "both hosts are behind port " + source.port + " of " + source.switch_id +
-                          ": l2 steering needs two ports",
-                      "same-port");
     run.job.facts.switch_id = source.switch_id;
+    return {};
+}
+
+// What tells the two apart at the switch: the port, or in mode nat the MAC.
+Result<void> check_pair(const JobRun& run) {
+    const protocol::Backend &source = run.job.facts.source,
+                            &destination = run.job.facts.destination;
+    if (source.port == destination.port && !is_nat(source) && !arrives_by_nat(run.job))
+        return refuse(run,
+                      "both hosts are behind port " + source.port + " of " +
+                          run.job.facts.switch_id + ": l2 steering needs two ports",
+                      "same-port");
+    return {};
+}
+
+// A clone has the MAC and the addresses of its source, and a VM that moves as a whole keeps them.
+Result<void> check_addresses_move(const JobRun& run) {
+    if (!is_nat(run.job.facts.source)) return {};
+    if (run.job.method == "fork" || run.job.method == "whole")
+        return refuse(run,
+                      "it is reached by nat on " + run.job.source + ", and method " +
+                          run.job.method + " would take its temporary addresses along: use boot",
+                      "reached-by-nat");
+    if (run.job.request.source_after == protocol::SourceAfter::keep)
+        return refuse(run,
+                      "it is reached by nat on " + run.job.source +
+                          ", and its temporary addresses are given back: it cannot be kept there",
+                      "reached-by-nat");
+    return {};
+}
+
+// A VM that comes back from mode nat has the hosted addresses, but not the source's MAC. What it is called in
+// mode nat is leased in the next phase; here it is found out whether there is anything to lease.
+Result<void> name_destination(JobRun& run) {
+    Facts& facts = run.job.facts;
+    facts.destination = {
+        run.job.destination, run.devices.host(run.job.destination)->port,
+        is_nat(facts.source) ? own_mac(facts.spec.addresses.front()) : facts.spec.mac};
+    if (!arrives_by_nat(run.job) || !moves_memory(run.job)) return {};
+    auto candidates = temporary_candidates(
+        run.devices.switch_config(facts.switch_id)->temporary_addresses, facts.spec.addresses);
+    if (!candidates)
+        return std::unexpected(std::move(candidates).error().within("preflight of " + run.job.vm));
     return {};
 }
 
@@ -73,10 +112,10 @@ Task<void> look_at_source(JobRun& run) {
                          "guest_agent, or use method fork",
                          "no-guest-agent");
     run.job.facts.spec = *vm->spec;
-    run.job.facts.source = {run.job.source, run.devices.host(run.job.source)->port, vm->spec->mac};
-    run.job.facts.destination = {run.job.destination, run.devices.host(run.job.destination)->port,
-                                 vm->spec->mac};
-    co_return Result<void>{};
+    run.job.facts.source = backend_of(*run.devices.host(run.job.source), *vm->spec);
+    Result<void> movable = check_addresses_move(run);
+    if (!movable) co_return movable;
+    co_return name_destination(run);
 }
 
 Result<void> check_same_qemu(const JobRun& run, const protocol::HostStatus& source,
@@ -113,7 +152,16 @@ Result<void> check_resident(JobRun& run, const protocol::HostStatus& host) {
     if (!there || resident->state != protocol::VmState::running)
         return refuse(run, "method steer needs a running VM of this name on " + run.job.destination,
                       "destination-missing");
-    if (resident->spec) run.job.facts.destination.mac = resident->spec->mac;
+    if (!resident->spec) return {};
+    const bool has_own = !resident->spec->temporary_addresses.empty();
+    if (has_own != arrives_by_nat(run.job))
+        return refuse(run,
+                      "its description on " + run.job.destination + " has " +
+                          (has_own ? "temporary_addresses: ask for steering nat"
+                                   : "no temporary_addresses, which steering nat needs there"),
+                      "temporary-address");
+    run.job.facts.temporary_addresses = resident->spec->temporary_addresses;
+    run.job.facts.destination = backend_of(*run.devices.host(run.job.destination), *resident->spec);
     return {};
 }
 
@@ -121,6 +169,7 @@ Task<void> look_at_destination(JobRun& run) {
     Result<protocol::HostStatus> destination = co_await run.destination().host();
     if (!destination) co_return std::unexpected(std::move(destination).error());
     Result<void> resident = check_resident(run, *destination);
+    if (resident) resident = check_pair(run);
     if (!resident) co_return resident;
     run.job.facts.destination_transfer = destination->transfer_address;
     if (!moves_memory(run.job)) co_return Result<void>{};

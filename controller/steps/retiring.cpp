@@ -1,6 +1,7 @@
 // retiring: the source goes as the request says, the destination becomes a VM like any other, and
 // nothing owned by the job is left. What cannot be done now is recorded and done later.
 #include "controller/steps/drain.hpp"
+#include "controller/temporary.hpp"
 
 #include <algorithm>
 
@@ -53,13 +54,18 @@ Task<void> release_memory(JobRun& run) {
 // A source that is kept stays listed: its frames would otherwise be those of a stranger with the
 // VM's MAC, which nobody fences.
 Task<void> narrow_switch(JobRun& run) {
-    protocol::Steering wanted = run.steering("narrow", run.job.destination);
+    protocol::Steering wanted = run.steering("narrow", run.job.facts.destination.name);
     if (!keeps_source(run.job)) wanted.backends = {run.job.facts.destination};
     Result<protocol::VmSteering> seen =
         co_await run.access_switch().steer(run.job.vm, std::move(wanted));
     if (!seen) co_return std::unexpected(std::move(seen).error());
     if (!is_done(run.job)) take_up_sessions(run, *seen);
     co_return Result<void>{};
+}
+
+// The source's temporary addresses are nobody's from now on.
+Task<void> end_leases(JobRun& run) {
+    co_return run.journal.store().end_other_leases(run.job.vm, run.job.id);
 }
 
 bool is_swept(const JobRun& run, std::string_view part) {
@@ -70,7 +76,8 @@ Task<void> apply(JobRun& run) {
     Result<void> worst{};
     for (const std::string& part : retiring_parts(run.job)) {
         if (is_swept(run, part)) continue;
-        if (part == kNarrowSwitch && !is_swept(run, kRetireSource)) continue;
+        const std::string_view before = part_before(part);
+        if (!before.empty() && !is_swept(run, before)) continue;
         Result<void> done = co_await perform_part(run, part);
         const bool stops =
             !done && (done.error().slug == "stale-epoch" || done.error().slug == kDestinationLost);
@@ -94,13 +101,20 @@ std::vector<std::string> retiring_parts(const Migration& job) {
         parts.emplace_back(kReleaseMemory);
     }
     parts.emplace_back(kNarrowSwitch);
+    if (is_nat(job.facts.source)) parts.emplace_back(kEndLeases);
     return parts;
+}
+
+std::string_view part_before(std::string_view part) {
+    if (part == kNarrowSwitch) return kRetireSource;
+    return part == kEndLeases ? kNarrowSwitch : std::string_view();
 }
 
 Task<void> perform_part(JobRun& run, std::string part) {
     if (part == kRetireSource) return retire_source(run);
     if (part == kAdoptDestination) return adopt_destination(run);
     if (part == kReleaseMemory) return release_memory(run);
+    if (part == kEndLeases) return end_leases(run);
     return narrow_switch(run);
 }
 

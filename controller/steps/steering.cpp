@@ -24,13 +24,13 @@ Task<bool> observe(JobRun& run) {
     Result<protocol::VmSteering> seen = co_await run.access_switch().steering(run.job.vm);
     if (!seen && seen.error().fault == Fault::Missing) co_return false;
     if (!seen) co_return std::unexpected(std::move(seen).error());
-    if (seen->owner != run.job.destination) co_return false;
+    if (seen->owner != run.job.facts.destination.name) co_return false;
     take_up_flip(run, *seen);
     co_return true;
 }
 
 Task<void> apply(JobRun& run) {
-    const Drain drain{run.job.source, run.job.destination, "steering"};
+    const Drain drain{run.job.facts.source.name, run.job.facts.destination.name, "steering"};
     protocol::Steering wanted = flipped(run, drain);
     Result<protocol::VmSteering> seen =
         co_await run.access_switch().steer(run.job.vm, std::move(wanted));
@@ -45,7 +45,7 @@ Task<bool> never_flipped(JobRun& run) {
     Result<protocol::VmSteering> seen = co_await run.access_switch().steering(run.job.vm);
     if (!seen && seen.error().fault == Fault::Missing) co_return true;
     if (!seen) co_return std::unexpected(std::move(seen).error());
-    co_return seen->owner == run.job.source && !seen->previous;
+    co_return seen->owner == run.job.facts.source.name && !seen->previous;
 }
 
 Task<void> flip_back(JobRun& run, Drain drain) {
@@ -59,7 +59,7 @@ Task<void> flip_back(JobRun& run, Drain drain) {
 // Without `previous` the destination may no longer send, and it may be destroyed. A session it
 // opened between the last look and this write is seen in the answer, and drained too.
 Task<bool> fence_destination(JobRun& run) {
-    protocol::Steering wanted = run.steering("fence-destination", run.job.source);
+    protocol::Steering wanted = run.steering("fence-destination", run.job.facts.source.name);
     wanted.hosting = true;
     Result<protocol::VmSteering> seen =
         co_await run.access_switch().steer(run.job.vm, std::move(wanted));
@@ -69,7 +69,7 @@ Task<bool> fence_destination(JobRun& run) {
 }
 
 Task<void> compensate(JobRun& run) {
-    Drain drain{run.job.destination, run.job.source, "steering-back"};
+    Drain drain{run.job.facts.destination.name, run.job.facts.source.name, "steering-back"};
     Result<void> lives = co_await check_destination_lives(run);
     drain.is_gone = !lives && lives.error().slug == kDestinationLost;
     Result<bool> untouched = co_await never_flipped(run);

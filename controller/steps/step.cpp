@@ -1,13 +1,17 @@
 #include "controller/steps/step.hpp"
 
+#include "controller/temporary.hpp"
+
 #include <algorithm>
 
 namespace godwit::controller {
 
 namespace {
 
-std::string without_prefix(const std::string& address) {
-    return address.substr(0, address.find('/'));
+bool has_one(const protocol::AddressList& seen, const std::string& address) {
+    return std::ranges::any_of(seen.addresses, [&](const std::string& one) {
+        return without_prefix(one) == without_prefix(address);
+    });
 }
 
 }  // namespace
@@ -44,12 +48,12 @@ const Step& step_of(Phase phase) {
     std::abort();
 }
 
-bool has_addresses(const protocol::AddressList& seen, const protocol::VmSpec& spec) {
-    return std::ranges::all_of(spec.addresses, [&](const std::string& address) {
-        return std::ranges::any_of(seen.addresses, [&](const std::string& one) {
-            return without_prefix(one) == without_prefix(address);
-        });
-    });
+bool has_addresses(const protocol::AddressList& seen, const Migration& job) {
+    const auto has = [&](const std::string& address) { return has_one(seen, address); };
+    const std::vector<std::string>& hosted = job.facts.spec.addresses;
+    if (!is_nat(job.facts.destination)) return std::ranges::all_of(hosted, has);
+    return std::ranges::all_of(job.facts.temporary_addresses, has) &&
+           std::ranges::none_of(hosted, has);
 }
 
 Task<void> check_destination_lives(JobRun& run) {
@@ -91,8 +95,12 @@ protocol::Steering JobRun::steering(const std::string& step, const std::string& 
     protocol::Steering wanted;
     wanted.command = command(step);
     wanted.addresses = job.facts.spec.addresses;
+    wanted.vlans = job.facts.spec.vlans;
     wanted.backends = {job.facts.source, job.facts.destination};
     wanted.owner = owner;
+    wanted.hosting = std::ranges::any_of(wanted.backends, [&](const protocol::Backend& one) {
+        return one.name == owner && is_nat(one);
+    });
     return wanted;
 }
 

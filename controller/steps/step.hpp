@@ -46,7 +46,8 @@ struct JobRun {
     // (token, job, step) for a device. A repeated try is another step to it: it must converge anew,
     // not repeat what it answered before.
     protocol::Command command(const std::string& step) const;
-    // The desired state of the switch; backends: both, in the order source, destination.
+    // The desired state of the switch; backends: both, in the order source, destination. `owner` is the name of one.
+    // The switch hosts at least while that one is in mode nat: nobody else would answer.
     protocol::Steering steering(const std::string& step, const std::string& owner) const;
 
     // Writes a step row and takes up what people asked.
@@ -77,8 +78,9 @@ const Step& step_of(Phase phase);
 extern const Step kAccepted, kPreflight, kReserve, kHosting, kDestination, kCopying, kSteering,
     kDraining, kCommit, kHandover, kQuiescing, kPatching, kRetiring;
 
-// The guest has configured every hosted address.
-bool has_addresses(const protocol::AddressList& seen, const protocol::VmSpec& spec);
+// The guest at the destination has configured every address that it is to have there, and in mode nat none that
+// is the source's.
+bool has_addresses(const protocol::AddressList& seen, const Migration& job);
 
 // The VM at the destination was found dead. Before the commit the job is rolled back; after it a person
 // is asked, because what the VM has learnt there goes with it.
@@ -96,11 +98,15 @@ Task<void> let_source_go(JobRun& run);
 Task<void> check_preflight(JobRun& run);
 
 // Parts of retiring, also used by the sweeper. `narrow-switch` takes away the fence of the source,
-// so it comes after `retire-source`.
+// so it comes after `retire-source`; `end-leases` lets others have the source's temporary addresses,
+// so it comes after both.
 inline constexpr std::string_view kRetireSource = "retire-source";
 inline constexpr std::string_view kAdoptDestination = "adopt-destination";
 inline constexpr std::string_view kReleaseMemory = "release-memory";
 inline constexpr std::string_view kNarrowSwitch = "narrow-switch";
+inline constexpr std::string_view kEndLeases = "end-leases";
+// The part that must be done before this one; empty: none.
+std::string_view part_before(std::string_view part);
 std::vector<std::string> retiring_parts(const Migration& job);
 Task<void> perform_part(JobRun& run, std::string part);
 

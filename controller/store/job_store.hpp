@@ -26,7 +26,7 @@ struct StepEntry {
 struct Sweep {
     std::int64_t id = 0;
     std::string job, vm;
-    std::string part;    // "retire-source", "adopt-destination", "release-memory", "narrow-switch"
+    std::string part;    // "retire-source", "adopt-destination", ...: steps/step.hpp
     std::string record;  // the Migration as it ended, as JSON
     std::uint32_t attempts = 0;
     std::string last_error;
@@ -83,6 +83,15 @@ public:
     virtual Result<std::vector<StoredEvent>> events_after(const std::string& job,
                                                           std::uint64_t sequence, int limit) = 0;
     virtual Result<std::vector<protocol::StepRow>> steps(const std::string& job) = 0;
+
+    // Temporary addresses. For each list the first that nobody has; what the job has leased already is
+    // told again. Rejected no-temporary-address: all of a list are lent.
+    virtual Result<std::vector<std::string>> lease(
+        const std::string& job, const std::string& vm,
+        const std::vector<std::vector<std::string>>& candidates) = 0;
+    // What the job has leased, or whatever others have leased for the VM.
+    virtual Result<void> end_lease(const std::string& job) = 0;
+    virtual Result<void> end_other_leases(const std::string& vm, const std::string& job) = 0;
 
     virtual Result<std::vector<Sweep>> sweeps() = 0;
     virtual Result<void> sweep_done(std::int64_t id) = 0;

@@ -4,7 +4,7 @@ namespace godwit::controller {
 
 namespace {
 
-constexpr std::int64_t kVersion = 1;
+constexpr std::int64_t kVersion = 2;
 
 // `record` is the Migration as JSON; what is searched or guarded stands in columns of its own. The
 // partial index is the rule "one active job per VM": no code path can forget it.
@@ -48,6 +48,12 @@ CREATE TABLE audit (
     status INTEGER NOT NULL) STRICT;
 )sql";
 
+// Version 2. The key is the rule "an address has one tenant".
+constexpr const char* kLeases = R"sql(
+CREATE TABLE temporary_addresses (
+    address TEXT PRIMARY KEY, vm TEXT NOT NULL, job TEXT NOT NULL, place INTEGER NOT NULL) STRICT;
+)sql";
+
 }  // namespace
 
 Result<void> migrate_schema(sqlite::Database& database) {
@@ -59,7 +65,8 @@ Result<void> migrate_schema(sqlite::Database& database) {
                     "it was written by a newer version (schema " + std::to_string(*version) +
                         ", this program knows " + std::to_string(kVersion) + ")");
     return database.transaction([&]() -> Result<void> {
-        Result<void> made = database.script(kSchema);
+        Result<void> made = *version == 0 ? database.script(kSchema) : Result<void>{};
+        if (made) made = database.script(kLeases);
         if (!made) return made;
         return database.set_user_version(kVersion);
     });

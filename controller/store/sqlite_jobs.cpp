@@ -167,8 +167,9 @@ Result<Flags> SqliteStore::write(std::uint64_t token, const Change& change) {
                 "version " + std::to_string(job.version) + " does not follow the stored one",
                 "job-moved");
         if (!change.moves_vm_to.empty()) {
-            auto moved =
-                database_.run("UPDATE vms SET host = ? WHERE id = ?", {change.moves_vm_to, job.vm});
+            // Its description there is for the agent there to tell.
+            auto moved = database_.run("UPDATE vms SET host = ?, spec = NULL WHERE id = ?",
+                                       {change.moves_vm_to, job.vm});
             if (!moved) return passed_on(std::move(moved).error());
         }
         return append(token, change, seen);

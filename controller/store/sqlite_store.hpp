@@ -44,6 +44,11 @@ public:
     Result<std::vector<StoredEvent>> events_after(const std::string& job, std::uint64_t sequence,
                                                   int limit) override;
     Result<std::vector<protocol::StepRow>> steps(const std::string& job) override;
+    Result<std::vector<std::string>> lease(
+        const std::string& job, const std::string& vm,
+        const std::vector<std::vector<std::string>>& candidates) override;
+    Result<void> end_lease(const std::string& job) override;
+    Result<void> end_other_leases(const std::string& vm, const std::string& job) override;
     Result<std::vector<Sweep>> sweeps() override;
     Result<void> sweep_done(std::int64_t id) override;
     Result<void> sweep_failed(std::int64_t id, const std::string& error) override;
@@ -77,6 +82,8 @@ private:
         : database_(std::move(database)), clock_(clock) {}
 
     std::string now() const;
+    Result<std::string> lease_one(const std::string& job, const std::string& vm, std::int64_t place,
+                                  const std::vector<std::string>& candidates);
     Result<void> check_token(std::uint64_t token);
     Result<void> append(std::uint64_t token, const Change& change, Flags flags);
     Result<Migration> one_job(const std::string& id);

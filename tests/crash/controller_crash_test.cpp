@@ -1,6 +1,7 @@
 // The controller is killed before and after each of its writes, started again on the same store,
 // and comes to the same end. Nothing that must never happen happens on the way.
 #include "tests/fakes/controller_rig.hpp"
+#include "tests/fakes/fake_answers.hpp"
 
 #include <gtest/gtest.h>
 
@@ -51,7 +52,7 @@ void expect_the_same_end(ControllerRig& rig, const Scenario& scenario, const std
     EXPECT_EQ(rig.world.hosts[host].vms["web-1"].state, protocol::VmState::running) << where;
     EXPECT_EQ(rig.life->store->vm("web-1")->host, host) << where;
     if (rig.world.managed.contains("web-1"))
-        EXPECT_EQ(rig.world.managed["web-1"].steering.owner, host) << where;
+        EXPECT_EQ(host_of(rig.world.managed["web-1"].steering.owner), host) << where;
 }
 
 struct KilledAtEachWrite : testing::TestWithParam<Scenario> {};
@@ -109,6 +110,14 @@ TEST_P(KilledAtEachWrite, TwiceInARowToo) {
     }
 }
 
+void by_nat(ControllerRig& rig) {
+    rig.method = "boot";
+    rig.request.steering = "nat";
+    // One address of each family: a lease that a crash forgot would be missed by the next life.
+    rig.config.switches[0].temporary_addresses = {"10.1.0.200-10.1.0.200/24",
+                                                  "fd00:1::200-fd00:1::200/64"};
+}
+
 Scenario cancelled_in(const char* name, Phase phase) {
     return {name, "cancelled", [phase](ControllerRig& rig) { cancel_when(rig, phase); }};
 }
@@ -130,6 +139,12 @@ INSTANTIATE_TEST_SUITE_P(
                                  r.world.ending["host-b"] = 1;
                              }},
                     Scenario{"Boot", "succeeded", [](ControllerRig& r) { r.method = "boot"; }},
+                    Scenario{"Nat", "succeeded", by_nat},
+                    Scenario{"NatCancelledInDraining", "cancelled",
+                             [](ControllerRig& r) {
+                                 by_nat(r);
+                                 cancel_when(r, Phase::draining);
+                             }},
                     Scenario{"Whole", "succeeded", [](ControllerRig& r) { r.method = "whole"; }},
                     Scenario{"WholeOverBudget", "failed",
                              [](ControllerRig& r) {

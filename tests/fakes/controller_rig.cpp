@@ -57,16 +57,16 @@ void ControllerRig::spawn(boost::asio::awaitable<void> work) {
 
 void ControllerRig::submit() {
     Migration job;
-    job.id = "j-1";
+    job.id = job_id;
     job.vm = "web-1";
-    job.source = "host-a";
+    job.source = life->store->vm("web-1")->host;
     job.destination = request.destination.host;
     job.method = method;
     job.created_by = "test";
     job.request = request;
     controller::enter(job, Phase::accepted, life->clock.now());
-    const controller::RequestKey key{"test", "POST", "key-1", sha256_hex(json::to_text(request))};
-    job_id = job.id;
+    const controller::RequestKey key{"test", "POST", "key-" + job_id,
+                                     sha256_hex(json::to_text(request))};
     try {
         Result<controller::Admission> admitted =
             life->crashing.admit(life->journal.token(), job, key);

@@ -76,6 +76,17 @@ public:
     Result<std::vector<protocol::StepRow>> steps(const std::string& job) override {
         return store_.steps(job);
     }
+    Result<std::vector<std::string>> lease(
+        const std::string& job, const std::string& vm,
+        const std::vector<std::vector<std::string>>& candidates) override {
+        return guarded([&] { return store_.lease(job, vm, candidates); });
+    }
+    Result<void> end_lease(const std::string& job) override {
+        return guarded([&] { return store_.end_lease(job); });
+    }
+    Result<void> end_other_leases(const std::string& vm, const std::string& job) override {
+        return guarded([&] { return store_.end_other_leases(vm, job); });
+    }
     Result<std::vector<controller::Sweep>> sweeps() override { return store_.sweeps(); }
     Result<void> sweep_done(std::int64_t id) override { return store_.sweep_done(id); }
     Result<void> sweep_failed(std::int64_t id, const std::string& error) override {
@@ -141,7 +152,7 @@ public:
     controller::Config config;
     protocol::MigrateRequest request;
     std::string method = "fork";
-    std::string job_id;
+    std::string job_id = "j-1";  // of the next one that is asked for
     // Runs between any two turns of the loop: what people do meanwhile.
     std::function<void(ControllerRig&)> meanwhile;
 

@@ -20,6 +20,7 @@ http::Response FakeWorld::put_incoming(FakeHost& host, const http::Request& requ
         vm.spec = wanted.spec;
         host.vms[name] = vm;
         host.addresses_seen = false;
+        host.guest_addresses.reset();
     }
     return http::json_response(200, host.vms[name]);
 }
@@ -113,7 +114,8 @@ http::Response FakeWorld::put_activation(const std::string& name, const http::Re
                        found->second.state == VmState::running ||
                        (wanted.role == "sole" && hosts[name].loaded);
     if (!ready) return problem(Fault::Conflict, "no memory yet", "wrong-state");
-    if (!managed.contains(vm) || !find(managed[vm].steering, name))
+    const auto names_it = [&](const BackendSteering& one) { return host_of(one.name) == name; };
+    if (!managed.contains(vm) || std::ranges::none_of(managed[vm].steering.backends, names_it))
         violate("the clone ran before the switch knew whom to fence");
     for (const auto& [other, host] : hosts)
         if (wanted.role == "sole" && other != name && host.vms.contains(vm) &&
@@ -131,6 +133,26 @@ http::Response FakeWorld::put_activation(const std::string& name, const http::Re
     found->second.link_up = true;
     found->second.role = wanted.role;
     return http::json_response(200, found->second);
+}
+
+http::Response FakeWorld::put_addresses(FakeHost& host, const http::Request& request) {
+    const AddressRequest wanted = read<AddressRequest>(request);
+    const auto vm = host.vms.find(request.params.at("vm"));
+    if (vm == host.vms.end()) return unknown_vm();
+    if (vm->second.state != VmState::running || host.refusals_of_addresses > 0) {
+        --host.refusals_of_addresses;
+        return problem(Fault::Lost, "the guest does not answer", "guest-silent");
+    }
+    std::vector<std::string> has = host.guest_addresses.value_or(vm->second.spec->addresses);
+    std::erase_if(has, [&](const std::string& one) {
+        return std::ranges::find(wanted.absent, one) != wanted.absent.end();
+    });
+    for (const std::string& one : wanted.present) {
+        const std::string alone = one.substr(0, one.find('/'));
+        if (std::ranges::find(has, alone) == has.end()) has.push_back(alone);
+    }
+    host.guest_addresses = has;
+    return http::json_response(200, AddressList{has});
 }
 
 http::Response FakeWorld::put_merge(FakeHost& host, const http::Request& request) {
@@ -209,7 +231,8 @@ std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
         if (at(r) == host.vms.end() || at(r)->second.state != VmState::running)
             return problem(Fault::Conflict, "it does not run", "wrong-state");
         host.addresses_seen = true;
-        return http::json_response(200, AddressList{at(r)->second.spec->addresses});
+        return http::json_response(
+            200, AddressList{host.guest_addresses.value_or(at(r)->second.spec->addresses)});
     };
     const auto sockets = [&host](const http::Request&) {
         SocketTable table{host.guest_sockets, {}, {22, 80}};
@@ -277,6 +300,8 @@ std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
         route(name, "PUT", "/v1/vms/{vm}/activation",
               [this, name](const http::Request& r) { return put_activation(name, r); }),
         route(name, "GET", "/v1/vms/{vm}/addresses", addresses),
+        route(name, "PUT", "/v1/vms/{vm}/addresses",
+              [this, &host](const http::Request& r) { return put_addresses(host, r); }),
         route(name, "GET", "/v1/vms/{vm}/sockets", sockets),
         route(name, "GET", "/v1/vms/{vm}/regions", regions),
         route(name, "PUT", "/v1/vms/{vm}/quiescence", quiesce),

@@ -33,6 +33,11 @@ inline http::Response ok() {
     return http::json_response(200, json::bj::object());
 }
 
+// Under an address of its own a host's VM is another backend to the switch.
+inline std::string host_of(const std::string& backend) {
+    return backend.substr(0, backend.find('@'));
+}
+
 inline BackendSteering* find(VmSteering& steering, const std::string& name) {
     const auto found = std::ranges::find(steering.backends, name, &BackendSteering::name);
     return found == steering.backends.end() ? nullptr : &*found;

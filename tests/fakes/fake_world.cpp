@@ -151,13 +151,13 @@ void FakeWorld::live(VmSteering& steering) {
         leaving->sessions += opened_once_drained;
         opened_once_drained = 0;
     }
-    leaving->sessions -= std::min(leaving->sessions, ending[leaving->name]);
+    leaving->sessions -= std::min(leaving->sessions, ending[host_of(leaving->name)]);
     steering.drained = leaving->sessions == 0;
 }
 
 // The address is answered by exactly one: by the switch for the owner, or by the owner itself.
 void FakeWorld::check_answered(const VmSteering& steering) {
-    const auto host = hosts.find(steering.owner);
+    const auto host = hosts.find(host_of(steering.owner));
     const bool there = host != hosts.end() && host->second.vms.contains(steering.vm) &&
                        host->second.vms.at(steering.vm).state == VmState::running;
     // A whole VM is let run when the switch has turned: its sessions wait for it in between.
@@ -172,18 +172,43 @@ void FakeWorld::check_answered(const VmSteering& steering) {
         violate("the switch stopped hosting before the destination was seen to have the addresses");
 }
 
+// What the switch itself would say to mode nat.
+std::optional<http::Response> FakeWorld::refused_by_switch(const Steering& wanted,
+                                                           const VmSteering& now) {
+    const auto is_nat = [](const Backend& one) { return one.mode == SteeringMode::nat; };
+    for (const Backend& one : wanted.backends) {
+        if (is_nat(one) && one.name == wanted.owner && !wanted.hosting)
+            return problem(Fault::Rejected, "nobody would answer", "not-hosting");
+        if (is_nat(one) != !one.temporary_addresses.empty())
+            return problem(Fault::Rejected, "no temporary address", "temporary-address");
+        for (const BackendSteering& before : now.backends)
+            if (before.name == one.name && before.sessions > 0 &&
+                (before.mode != one.mode || before.temporary_addresses != one.temporary_addresses))
+                return problem(Fault::Conflict, "its sessions have another name", "mode-in-use");
+    }
+    const bool nat = std::ranges::any_of(wanted.backends, is_nat);
+    if (nat && wanted.backends.size() == 2 && wanted.backends[0].mac == wanted.backends[1].mac)
+        return problem(Fault::Rejected, "both have one MAC", "same-mac");
+    return std::nullopt;
+}
+
 http::Response FakeWorld::put_steering(const http::Request& request) {
     const Steering wanted = read<Steering>(request);
     FakeVm& vm = managed[request.params.at("vm")];
+    std::optional<http::Response> refusal = refused_by_switch(wanted, vm.steering);
+    if (refusal) return std::move(*refusal);
     VmSteering next = vm.steering;
     const bool fresh = next.vm.empty();
     next.vm = request.params.at("vm");
     next.addresses = wanted.addresses;
+    next.vlans = wanted.vlans;
     next.untracked = untracked;
     next.backends.clear();
     for (const Backend& backend : wanted.backends) {
         BackendSteering kept{backend.name, backend.port, backend.mac};
         if (BackendSteering* before = find(vm.steering, backend.name)) kept = *before;
+        kept.mode = backend.mode;
+        kept.temporary_addresses = backend.temporary_addresses;
         next.backends.push_back(kept);
     }
     for (const BackendSteering& before : vm.steering.backends)
@@ -351,7 +376,7 @@ std::uint64_t FakeWorld::sessions_of(const std::string& host) const {
     std::uint64_t sessions = 0;
     for (const auto& [name, vm] : managed)
         for (const BackendSteering& backend : vm.steering.backends)
-            if (backend.name == host) sessions += backend.sessions;
+            if (host_of(backend.name) == host) sessions += backend.sessions;
     return sessions;
 }
 
@@ -371,7 +396,8 @@ std::vector<std::string> FakeWorld::leftovers() const {
             if (vm.owner_job) left.push_back(name + " has " + id + " owned by " + *vm.owner_job);
     }
     for (const auto& [id, vm] : managed) {
-        if (vm.steering.hosting) left.push_back("the switch still hosts " + id);
+        if (vm.steering.hosting && !vm.steering.owner.ends_with("@nat"))
+            left.push_back("the switch still hosts " + id);
         if (vm.steering.previous) left.push_back(id + " still has a previous owner");
         if (vm.steering.backends.size() != 1) left.push_back(id + " still has two backends");
     }

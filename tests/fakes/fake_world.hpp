@@ -52,6 +52,9 @@ struct FakeHost {
     std::uint32_t quiet_window_ms = 0;  // as it was asked for
     int looks_until_listening = 0;
     std::uint64_t guest_sockets = 0;
+    // What its guest has been given; before that, what its description says it comes up with.
+    std::optional<std::vector<std::string>> guest_addresses;
+    int refusals_of_addresses = 0;  // the guest is still starting, or never lets itself be told
 };
 
 enum class DiesInActivation { before_running, after_running };
@@ -116,6 +119,9 @@ private:
     void violate(std::string what) { violations.push_back(std::move(what)); }
 
     http::Response put_steering(const http::Request& request);
+    std::optional<http::Response> refused_by_switch(const protocol::Steering& wanted,
+                                                    const protocol::VmSteering& now);
+    http::Response put_addresses(FakeHost& host, const http::Request& request);
     http::Response get_steering(const http::Request& request);
     http::Response reset_sessions(const http::Request& request);
     http::Response put_incoming(FakeHost& host, const http::Request& request);

@@ -53,7 +53,9 @@ TEST(ControllerConfig, EveryErrorIsToldAtOnceWithItsPlace) {
     const std::string file = directory.write("c.yaml", R"(version: 2
 listen: ["nonsense"]
 peer_token_file: /x
-switches: [{id: sw-1, address: "10.0.0.1:1"}]
+switches: [{id: sw-1, address: "10.0.0.1:1", temporary_addresses: [
+    "10.9.1.30", "10.9.1.39-10.9.1.30/24", "10.9.1.30-10.9.2.39/24", "fd09::1-fd09::2/128",
+    "10.9.1.30-fd09::1/24", "fd09::-fd09::1:0/64", "10.9.1.30-10.9.1.39/24"]}]
 hosts:
   - {id: Host A, agent: "10.0.0.2:1", switch_id: sw-9, port: ""}
 vms: [{id: web-1, host: nowhere, method: magic}]
@@ -61,9 +63,12 @@ vms: [{id: web-1, host: nowhere, method: magic}]
     const auto config = load_config(file);
     ASSERT_FALSE(config);
     const std::string text = config.error().text();
-    for (const char* part : {"/version", "/listen/0", "/hosts/0/id", "/hosts/0/switch_id",
-                             "/hosts/0/port", "/vms/0/host", "/vms/0/method", ":6:"})
+    for (const char* part :
+         {"/version", "/listen/0", "/hosts/0/id", "/hosts/0/switch_id", "/hosts/0/port",
+          "/vms/0/host", "/vms/0/method", ":8:", "addresses/0 ", "addresses/1 ", "addresses/2 ",
+          "addresses/3 ", "addresses/4 ", "addresses/5 "})
         EXPECT_TRUE(text.contains(part)) << part << "\n" << text;
+    EXPECT_FALSE(text.contains("addresses/6 ")) << text;
 }
 
 }  // namespace godwit::controller
