@@ -53,7 +53,8 @@ struct Established {
         steer_parse(&p, frame.data(), frame.data() + frame.size(),
                     static_cast<std::uint32_t>(frame.size()));
         struct steer_case work;
-        return steer_from_network(&plane, &work, &p).verdict.why;
+        return steer_from_network(&plane, &work, &p, {frame.data(), frame.data() + frame.size()})
+            .verdict.why;
     }
 
     struct steer_plane plane;

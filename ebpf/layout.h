@@ -8,7 +8,7 @@
 #include "steering/types.h"
 
 // Written into the pinned settings; a process that was built with another number does not adopt them.
-#define GODWIT_LAYOUT 4u
+#define GODWIT_LAYOUT 5u
 
 enum { PLANE_PORTS_MAX = 32 };
 enum plane_port_role { PLANE_UPLINK = 1, PLANE_VM_PORT = 2 };

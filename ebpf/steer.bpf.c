@@ -82,7 +82,8 @@ int uplink(struct xdp_md *ctx)
         return XDP_PASS;
     }
 
-    struct steer_outcome out = steer_from_network(&plane, &room->work, &p);
+    struct steer_outcome out =
+        steer_from_network(&plane, &room->work, &p, (struct steer_bytes){data, data_end});
     if (out.verdict.action == STEER_FORWARD && out.vm && steer_is_translated(out.vm, out.verdict.slot) &&
         translate_xdp(ctx, steer_translation_of(&plane, out.vm->vm, out.verdict.slot)) != 0)
         out.verdict = steer_verdict(STEER_DROP, 0, STEER_KEEP, STEER_WHY_UNTRANSLATABLE);
@@ -229,7 +230,7 @@ int uplink_slow(struct __sk_buff *skb)
         return p->family == 4 ? send_rst4(skb, p) : send_rst6(skb, p);
     if (!may_be_slow(p->kind))
         return TC_ACT_OK;
-    struct steer_outcome out = steer_from_network(&plane, &room->work, p);
+    struct steer_outcome out = steer_from_network(&plane, &room->work, p, (struct steer_bytes){NULL, NULL});
     if (!out.vm)
         return TC_ACT_OK;
     if (out.verdict.action == STEER_ANSWER)
@@ -325,7 +326,8 @@ int vm_port(struct __sk_buff *skb)
             record_skb(skb, p, STEER_REFUSE | (uint32_t)STEER_WHY_RESET_TOLD << 24, STEER_FLOW_NO_VM);
         return p->family == 4 ? send_rst4(skb, p) : send_rst6(skb, p);
     }
-    struct steer_outcome out = steer_packet(&plane, &room->work, p);
+    struct steer_bytes frame = {(const uint8_t *)(long)skb->data, (const uint8_t *)(long)skb->data_end};
+    struct steer_outcome out = steer_packet(&plane, &room->work, p, frame);
     if (is_rewritten(&out) && rewrite_addresses(skb, &out) != 0)
         out.verdict = steer_fenced(STEER_WHY_UNTRANSLATABLE);
     count_reason(out.verdict.why);

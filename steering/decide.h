@@ -27,6 +27,9 @@ struct steer_facts {
     uint8_t contradicted;     /* the ports were given to the other one, for another connection */
     uint8_t proves_nothing;   /* the VM acknowledges no more than its SYN-ACK did, or something else */
     uint8_t ends_handshake;   /* RST with the numbers of this very handshake */
+    uint8_t connection,
+        connection_owner; /* what QUIC's connection id names, asked when nothing else is known */
+    uint8_t midway;       /* QUIC: it begins no connection */
 };
 
 STEER_INLINE struct steer_verdict steer_verdict(uint32_t action, uint32_t slot, uint32_t memory, uint32_t why)
@@ -44,6 +47,8 @@ STEER_INLINE void steer_forget_inactive(struct steer_facts *f)
         f->handshake = STEER_ABSENT;
     if (!steer_slot_active(f->steer, f->chance_owner))
         f->chance = STEER_ABSENT;
+    if (!steer_slot_active(f->steer, f->connection_owner))
+        f->connection = STEER_ABSENT;
 }
 
 // ---- network -> VM ------------------------------------------------------------------------------
@@ -165,6 +170,11 @@ STEER_INLINE struct steer_verdict steer_decide_in(const struct steer_facts *f)
     }
     if (f->chance)
         return steer_verdict(STEER_FORWARD, f->chance_owner, STEER_KEEP, STEER_WHY_SECOND_CHANCE);
+    if (f->connection)
+        return steer_verdict(STEER_FORWARD, f->connection_owner, STEER_GIVE, STEER_WHY_CONNECTION_ID);
+    // The middle of a QUIC connection that uses an id which nobody could see being issued.
+    if (f->midway && steer_is_draining(f->steer))
+        return steer_verdict(STEER_FORWARD, steer_authority(f->steer), STEER_GIVE, STEER_WHY_PREVIOUS);
     if (f->kind == STEER_UDP || f->kind == STEER_ECHO_REQUEST || f->kind == STEER_OTHER)
         return steer_verdict(STEER_FORWARD, owner, STEER_GIVE, STEER_WHY_NEW_OWNER);
     // The middle or the end of something we do not know, an answer to something we did not see asked: a

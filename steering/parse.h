@@ -67,8 +67,8 @@ struct steer_packet {
     uint8_t from_backend; /* direction, set by steer.h */
     uint8_t fragment;     /* enum steer_fragment */
     uint8_t tag_bytes;    /* between the MAC addresses and the EtherType: 0, 4 or 8 */
-    uint8_t reserved;
-    uint32_t vlan; /* steer_vlan_within */
+    uint8_t payload_at;   /* UDP: where its payload begins in the frame; 0: not there, or beyond 255 bytes */
+    uint32_t vlan;        /* steer_vlan_within */
 };
 
 #if defined(__bpf__)
@@ -123,11 +123,14 @@ STEER_INLINE uint8_t steer_parse_tcp(struct steer_packet *p, const uint8_t *l4, 
     return steer_tcp_kind(flags);
 }
 
+// `l4_at`: how far `l4` lies behind the beginning of the IP header.
 STEER_INLINE uint8_t steer_parse_udp(struct steer_packet *p, const uint8_t *l4, const uint8_t *data_end,
-                                     uint32_t l4_bytes)
+                                     uint32_t l4_bytes, uint32_t l4_at)
 {
     if (l4 + WIRE_UDP_BYTES > data_end || l4_bytes < WIRE_UDP_BYTES)
         return STEER_TRUNCATED;
+    uint32_t payload_at = WIRE_ETH_BYTES + p->tag_bytes + l4_at + WIRE_UDP_BYTES;
+    p->payload_at = (uint8_t)(payload_at <= 0xff ? payload_at : 0);
     p->source_port = wire_load16(l4);
     p->destination_port = wire_load16(l4 + 2);
     if ((p->source_port == WIRE_DHCP_CLIENT_PORT && p->destination_port == WIRE_DHCP_SERVER_PORT) ||
@@ -397,6 +400,7 @@ STEER_INLINE uint8_t steer_parse_ipv4(struct steer_packet *p, const uint8_t *ip,
     if (total_bytes > ip_bytes)
         return STEER_TRUNCATED;
     const uint8_t *l4 = ip + header_bytes;
+    uint32_t l4_at = header_bytes;
     uint32_t l4_bytes = total_bytes - header_bytes;
     uint32_t place = wire_load16(ip + 6) & (WIRE_IPV4_MORE | WIRE_IPV4_OFFSET);
     if (place) {
@@ -409,13 +413,14 @@ STEER_INLINE uint8_t steer_parse_ipv4(struct steer_packet *p, const uint8_t *ip,
         if (at >= STEER_CHAIN_BYTES_MAX)
             return p->kind;
         l4 += at;
+        l4_at += at;
         l4_bytes -= at;
     }
     switch (p->protocol) {
     case WIRE_PROTOCOL_TCP:
         return steer_parse_tcp(p, l4, data_end, l4_bytes);
     case WIRE_PROTOCOL_UDP:
-        return steer_parse_udp(p, l4, data_end, l4_bytes);
+        return steer_parse_udp(p, l4, data_end, l4_bytes, l4_at);
     case WIRE_PROTOCOL_ICMP:
         return steer_parse_icmp(p, l4, data_end, l4_bytes);
     case WIRE_PROTOCOL_IGMP:
@@ -433,6 +438,7 @@ STEER_INLINE uint8_t steer_parse_ipv6(struct steer_packet *p, const uint8_t *ip,
         return STEER_BAD;
     uint32_t l4_bytes = wire_load16(ip + 4);
     const uint8_t *l4 = ip + WIRE_IPV6_BYTES;
+    uint32_t l4_at = WIRE_IPV6_BYTES;
     p->family = 6;
     p->protocol = ip[6];
     steer_copy_v6(p->source, ip + 8);
@@ -444,13 +450,14 @@ STEER_INLINE uint8_t steer_parse_ipv6(struct steer_packet *p, const uint8_t *ip,
         if (at >= STEER_CHAIN_BYTES_MAX)
             return p->kind;
         l4 += at;
+        l4_at += at;
         l4_bytes -= at;
     }
     switch (p->protocol) {
     case WIRE_PROTOCOL_TCP:
         return steer_parse_tcp(p, l4, data_end, l4_bytes);
     case WIRE_PROTOCOL_UDP:
-        return steer_parse_udp(p, l4, data_end, l4_bytes);
+        return steer_parse_udp(p, l4, data_end, l4_bytes, l4_at);
     case WIRE_PROTOCOL_ICMPV6:
         return steer_parse_icmpv6(p, l4, data_end, l4_bytes);
     }

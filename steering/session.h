@@ -6,6 +6,7 @@
 #include "steering/count.h"
 #include "steering/handshake.h"
 #include "steering/parse.h"
+#include "steering/quic.h"
 #include "steering/table.h"
 
 enum {
@@ -250,6 +251,8 @@ STEER_INLINE uint32_t steer_session_timeout(const struct vm_record *vm, uint64_t
                                             uint8_t protocol)
 {
     const struct steer_timeouts *t = &vm->timeouts;
+    if (protocol == STEER_PROTOCOL_QUIC_ID)
+        return t->udp;
     if (meta & STEER_META_CLOSED)
         return steer_is_tombstone(word, steer_meta_owner(meta)) ? t->tombstone : t->linger;
     if (meta & STEER_META_RESET)
@@ -261,9 +264,10 @@ STEER_INLINE uint32_t steer_session_timeout(const struct vm_record *vm, uint64_t
     return steer_session_is_open(meta) ? t->established : t->transitory;
 }
 
-STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table table, struct steer_slot *slot,
-                                   uint32_t tick, struct steer_swept *swept)
+STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table table, struct steer_line *line,
+                                   uint32_t half, uint32_t tick, struct steer_swept *swept)
 {
+    struct steer_slot *slot = &line->slot[half];
     uint32_t meta = steer_load32(&slot->meta);
     if (steer_meta_life(meta) != STEER_LIVE)
         return;
@@ -272,6 +276,8 @@ STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table t
         return;
     uint64_t word = steer_load64(&vm->steer);
     bool is_session = steer_is_session_table(table);
+    if (is_session && STEER_PEEK(slot->protocol) == STEER_PROTOCOL_QUIC_ID)
+        steer_quic_age(plane, table, line, half);
     uint32_t timeout = is_session ? steer_session_timeout(vm, word, meta, STEER_PEEK(slot->protocol))
                        : steer_is_counted_newcomer(table) ? vm->timeouts.handshake
                                                           : vm->timeouts.fragment;
@@ -296,9 +302,9 @@ STEER_INLINE bool steer_sweep_line(struct steer_plane *plane, enum steer_table t
     if (!line)
         return false;
     uint32_t tick = steer_tick(plane);
-    steer_sweep_slot(plane, table, &line->slot[0], tick, swept);
+    steer_sweep_slot(plane, table, line, 0, tick, swept);
     if (!steer_is_v6_table(table))
-        steer_sweep_slot(plane, table, &line->slot[1], tick, swept);
+        steer_sweep_slot(plane, table, line, 1, tick, swept);
     return true;
 }
 

@@ -74,7 +74,8 @@ struct steer_line {
         struct {
             struct steer_slot first; /* IPv6 */
             uint32_t peer_rest[3];
-            uint32_t unused[5];
+            uint32_t last_peer_rest[3]; /* of a QUIC connection id, see quic.h */
+            uint32_t unused[2];
         } wide;
     };
 } __attribute__((aligned(64)));

@@ -9,6 +9,7 @@
 #include "steering/decide.h"
 #include "steering/fragment.h"
 #include "steering/parse.h"
+#include "steering/quic.h"
 #include "steering/session.h"
 #include "steering/slot.h"
 #include "steering/table.h"
@@ -33,6 +34,8 @@ struct steer_case {
     struct steer_newcomer handshake, chance;
     struct steer_key key;
     struct steer_facts facts;
+    struct steer_quic
+        quic; /* read when nothing else is known, or when a VM speaks; only then is more than its form set */
 };
 
 STEER_INLINE enum steer_table steer_table_of(enum steer_table table_v4, uint32_t wide)
@@ -173,6 +176,18 @@ STEER_COLD uint32_t steer_look_for_embedded(struct steer_plane *plane, struct st
     return 0;
 }
 
+// A datagram of no session: of a QUIC connection that came from elsewhere until now?
+STEER_INLINE void steer_look_for_connection(struct steer_plane *plane, struct steer_case *c,
+                                            const struct steer_packet *p, struct steer_bytes frame)
+{
+    if (!steer_quic_read(&c->quic, frame.data, frame.end, p->payload_at, /*of_source=*/false) ||
+        !steer_quic_find(plane, steer_table_of(STEER_SESSIONS4, c->wide), &c->key, &c->quic))
+        return;
+    c->facts.connection = c->quic.named.meta ? STEER_PRESENT : STEER_ABSENT;
+    c->facts.connection_owner = (uint8_t)steer_meta_owner(c->quic.named.meta);
+    c->facts.midway = c->quic.form == STEER_QUIC_SHORT;
+}
+
 // A later fragment: where its first one went.
 STEER_COLD uint32_t steer_look_for_fragment(struct steer_plane *plane, struct steer_case *c,
                                             const struct steer_packet *p, uint32_t address_id)
@@ -246,6 +261,8 @@ STEER_INLINE void steer_remember_session(struct steer_plane *plane, struct steer
     }
     if (p->kind >= STEER_SYN && p->kind <= STEER_SEGMENT)
         steer_session_transition(plane, table, &c->key, p);
+    else if (p->kind == STEER_UDP && c->handshake.peer_edge & STEER_ID_KNOWN)
+        steer_quic_follow(plane, table, &c->key, &c->handshake, owner);
     steer_forget(plane, c);
 }
 
@@ -261,6 +278,10 @@ STEER_INLINE void steer_remember_newcomer(struct steer_plane *plane, struct stee
     }
     if (p->from_backend && p->kind == STEER_RST)
         fresh.vm_edge = p->seq;
+    if (v->why == STEER_WHY_CONNECTION_ID) {
+        fresh.vm_edge = c->quic.named.vm_edge;
+        fresh.peer_edge = c->quic.named.peer_edge;
+    }
     uint32_t given =
         steer_handshake_give(plane, steer_table_of(table_v4, c->wide), &c->key, &fresh, c->handshake_timeout);
     if (given && v->action == STEER_FORWARD)
@@ -332,7 +353,7 @@ STEER_INLINE void steer_measure_gap(struct vm_record *vm, const struct steer_cas
 STEER_INLINE void steer_case_init(struct steer_case *c, struct vm_record *vm, const struct steer_packet *p,
                                   uint32_t sender)
 {
-    __builtin_memset(c, 0, sizeof(*c));
+    __builtin_memset(c, 0, offsetof(struct steer_case, quic));
     c->handshake_timeout = vm->timeouts.handshake;
     c->facts.steer = steer_load64(&vm->steer);
     c->facts.kind = p->kind;
@@ -340,9 +361,10 @@ STEER_INLINE void steer_case_init(struct steer_case *c, struct vm_record *vm, co
     c->facts.sender = (uint8_t)sender;
 }
 
+// `frame`: nothing when a VM has sent it, whose words are looked at behind the verdict.
 STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struct steer_case *c,
                                                 struct vm_record *vm, struct steer_packet *p,
-                                                uint32_t address_id, uint32_t wide)
+                                                struct steer_bytes frame, uint32_t address_id, uint32_t wide)
 {
     enum steer_table table = wide ? STEER_SESSIONS6 : STEER_SESSIONS4;
     struct steer_slot *session = NULL;
@@ -365,6 +387,8 @@ STEER_INLINE struct steer_verdict steer_managed(struct steer_plane *plane, struc
             }
         } else {
             steer_look_for_newcomer(plane, c, p);
+            if (frame.data && p->kind == STEER_UDP && vm->id_lengths && !c->facts.handshake)
+                steer_look_for_connection(plane, c, p, frame);
         }
     } else if (p->kind == STEER_ICMP_ERROR)
         steer_look_for_embedded(plane, c, p, address_id);
@@ -442,7 +466,8 @@ STEER_COLD uint32_t steer_claims_hosted(struct steer_plane *plane, const struct 
 // Towards a hosted address, wherever the frame came from; but not towards the sender's own, whose
 // announcement or duplicate probe would else be met with an answer.
 STEER_INLINE struct steer_outcome steer_to_hosted(struct steer_plane *plane, struct steer_case *c,
-                                                  struct steer_packet *p, const struct vm_record *sender)
+                                                  struct steer_packet *p, struct steer_bytes frame,
+                                                  const struct vm_record *sender)
 {
     p->from_backend = 0;
     if (p->family == 0)
@@ -463,15 +488,15 @@ STEER_INLINE struct steer_outcome steer_to_hosted(struct steer_plane *plane, str
     if (!vm || vm == sender || !(steer_load64(&vm->steer) & STEER_VALID) || !steer_is_for_vm(vm, p))
         return steer_not_ours();
     steer_case_init(c, vm, p, 0);
-    struct steer_verdict v = p->family == 4 ? steer_managed(plane, c, vm, p, address->address_id, 0)
-                                            : steer_managed(plane, c, vm, p, address->address_id, 1);
+    struct steer_verdict v = p->family == 4 ? steer_managed(plane, c, vm, p, frame, address->address_id, 0)
+                                            : steer_managed(plane, c, vm, p, frame, address->address_id, 1);
     return steer_outcome(vm, v);
 }
 
 STEER_INLINE struct steer_outcome steer_from_network(struct steer_plane *plane, struct steer_case *c,
-                                                     struct steer_packet *p)
+                                                     struct steer_packet *p, struct steer_bytes frame)
 {
-    return steer_to_hosted(plane, c, p, NULL);
+    return steer_to_hosted(plane, c, p, frame, NULL);
 }
 
 // Announcements and housekeeping may carry no address of the VM at all; their rule is the kind alone.
@@ -481,9 +506,20 @@ STEER_INLINE bool steer_kind_has_source(uint32_t kind)
            kind != STEER_DHCP && kind != STEER_DHCP_ANSWER;
 }
 
+// What a VM says in a long header. Who answers a newcomer is the server.
+STEER_INLINE void steer_hear_quic(struct steer_plane *plane, struct steer_case *c,
+                                  const struct steer_packet *p, struct steer_bytes frame,
+                                  const struct steer_verdict *v)
+{
+    if (!steer_quic_read(&c->quic, frame.data, frame.end, p->payload_at, /*of_source=*/true))
+        return;
+    c->quic.answers = v->why == STEER_WHY_HANDSHAKE;
+    steer_quic_learn(plane, steer_table_of(STEER_SESSIONS4, c->wide), &c->key, &c->quic, c->facts.sender);
+}
+
 // From a managed VM: may it say this? PASS means that it may leave.
 STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, struct steer_case *c,
-                                                     struct steer_packet *p,
+                                                     struct steer_packet *p, struct steer_bytes frame,
                                                      const struct steer_identity *sender)
 {
     p->from_backend = 1;
@@ -516,8 +552,12 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
             return steer_outcome(vm, steer_fenced(STEER_WHY_PLANE));
         address_id = p->family == 6 ? names->address_id6 : names->address_id4;
     }
-    struct steer_verdict v = p->family == 6 ? steer_managed(plane, c, vm, p, address_id, 1)
-                                            : steer_managed(plane, c, vm, p, address_id, 0);
+    const struct steer_bytes none = {NULL, NULL};
+    struct steer_verdict v = p->family == 6 ? steer_managed(plane, c, vm, p, none, address_id, 1)
+                                            : steer_managed(plane, c, vm, p, none, address_id, 0);
+    if (p->kind == STEER_UDP && v.action == STEER_PASS && v.why != STEER_WHY_TEMPORARY &&
+        steer_quic_is_long(frame, p->payload_at))
+        steer_hear_quic(plane, c, p, frame, &v);
     struct steer_outcome out = steer_outcome(vm, v);
     if (c->temporary && v.why != STEER_WHY_TEMPORARY)
         out.source = steer_translation_of(plane, sender->vm, sender->slot);
@@ -537,20 +577,20 @@ STEER_INLINE void steer_take_hosted_source(struct steer_packet *p, const struct 
 }
 
 // Both halves: what a managed VM may send, and then, if it is for a hosted address, who gets it. `c` is room to
-// work in, whatever it held.
+// work in, whatever it held; `frame` is where `p` was parsed from.
 STEER_INLINE struct steer_outcome steer_packet(struct steer_plane *plane, struct steer_case *c,
-                                               struct steer_packet *p)
+                                               struct steer_packet *p, struct steer_bytes frame)
 {
     const struct steer_identity *sender = steer_sender(plane, p->source_mac);
     struct steer_outcome out = steer_not_ours();
     if (sender) {
-        out = steer_from_backend(plane, c, p, sender);
+        out = steer_from_backend(plane, c, p, frame, sender);
         if (out.verdict.action != STEER_PASS || p->family == 0)
             return out;
     }
     if (out.source)
         steer_take_hosted_source(p, out.source);
-    struct steer_outcome in = steer_to_hosted(plane, c, p, out.vm);
+    struct steer_outcome in = steer_to_hosted(plane, c, p, frame, out.vm);
     in.source = out.source;
     return in.vm || !sender ? in : out;
 }

@@ -24,6 +24,7 @@
 #define STEER_SLOTS 2u
 #define STEER_ADDRESSES_PER_VM 8u
 #define STEER_VMS_MAX 8192u /* address_id = vm * 8 + index fits 16 bits */
+#define STEER_QUIC_PORTS 6u
 
 // The compiler may not guess where this value comes from.
 #define STEER_OPAQUE(value) __asm__ volatile("" : "+r"(value))
@@ -169,15 +170,19 @@ struct steer_timeouts {
 };
 #define STEER_TIMEOUTS_DEFAULT_S {7440, 240, 300, 60, 30, 3, 900, 30}
 
-// One managed VM. The first line is written by user space alone (and rarely), the second by packets
-// that open or close something: an established packet only reads the first.
+// One managed VM. The first line is written by user space (and rarely), and by the few packets that teach
+// something of it for good; the second by packets that open or close something: an established packet only reads
+// the first.
 struct vm_record {
     uint64_t steer; /* the steer word; read with steer_load64 once per packet */
     struct steer_backend backend[STEER_SLOTS];
     uint8_t mac[6]; /* the VM's own, put into ARP and ND answers */
     uint16_t vm;
     uint32_t vlan; /* steer_vlan_within; its backends and its addresses are there and nowhere else */
-    uint8_t first_line_end[20];
+    // QUIC, see quic.h: how long its connection ids are (bit n: n bytes), and the ports where it is a server.
+    uint32_t id_lengths;
+    uint16_t quic_port[STEER_QUIC_PORTS]; /* 0: none */
+    uint8_t first_line_end[4];
 
     // Live sessions (closed ones that linger are not counted) and open handshakes, per slot. One
     // global atomic each instead of a counter per core: they change at create and close only, where an
@@ -330,7 +335,8 @@ enum steer_memory {
     X(EXTENSION_CHAIN, "extension-chain")       /* more extension headers than anybody sends */          \
     X(FENCED_DHCP, "fenced-dhcp")               /* a clone about the lease of the original */            \
     X(GROUP, "group")                           /* multicast or broadcast of an active VM */             \
-    X(OTHER_VLAN, "other-vlan")                 /* tagged, and nobody managed is in that VLAN */
+    X(OTHER_VLAN, "other-vlan")                 /* tagged, and nobody managed is in that VLAN */         \
+    X(CONNECTION_ID, "connection-id")           /* a QUIC connection from another address, its owner */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,

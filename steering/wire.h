@@ -1,6 +1,6 @@
 // Wire formats as byte offsets and numbers. Own definitions, because linux/ip.h and netinet/in.h cannot
 // meet in one C++ file. Loads are made of bytes: they are unaligned-safe, and clang joins them into one
-// load and a byte swap. Sources: RFC 791, 8200, 9293, 768, 792, 4443, 826, 903, 4861, IEEE 802.1Q.
+// load and a byte swap. Sources: RFC 791, 8200, 9293, 768, 792, 4443, 826, 903, 4861, 8999, 9000, IEEE 802.1Q.
 #ifndef GODWIT_STEERING_WIRE_H
 #define GODWIT_STEERING_WIRE_H
 
@@ -75,6 +75,11 @@ enum {
     WIRE_ND_SOLICITED = 0x40, /* first flag byte of an NA */
     WIRE_ND_OVERRIDE = 0x20,
     WIRE_ND_OPTION_TARGET_MAC = 2,
+
+    WIRE_QUIC_LONG = 0x80,
+    WIRE_QUIC_V1 = 1,
+    WIRE_QUIC_V2 = 0x6b3343cf,
+    WIRE_QUIC_DRAFTS = 0xff0000, /* the upper 24 bits */
 
     WIRE_DHCP_CLIENT_PORT = 68,
     WIRE_DHCP_SERVER_PORT = 67,

@@ -31,7 +31,7 @@ class Switch:
     """`plane` dpdk: ports are af_packet devices, and the session table is in /dev/shm. `devices`: of VM
     ports besides those of places."""
 
-    def __init__(self, program, plane="ebpf", devices=None):
+    def __init__(self, program, plane="ebpf", devices=None, udp_s=3):
         self.program, self.plane = program, plane
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=places.PREFIX))
         self.tables = pathlib.Path("/dev/shm") / f"{places.PREFIX}-tables"
@@ -48,7 +48,7 @@ class Switch:
             "apiVersion: godwit/v1\nkind: SwitchConfig\nid: sw-test\n"
             f"listen: ['unix:{self.socket}']\npeer_token_file: {token}\nstate_dir: {self.directory}/state\n"
             f"bpffs: {self.bpffs}\ntables: {{sessions_v4: 65536, sessions_v6: 16384, handshakes: 4096}}\n"
-            f"timeouts: {{udp_s: 3, icmp_s: 3, handshake_s: 3}}\nplane: {plane}\n"
+            f"timeouts: {{udp_s: {udp_s}, icmp_s: 3, handshake_s: 3}}\nplane: {plane}\n"
             f"dpdk: {{file_prefix: {places.PREFIX}, memory_mb: 96, table_dir: {self.tables}}}\nports:\n{ports}")
         self.process = None
 

@@ -129,7 +129,7 @@ Outcome ModelPlane::send(Port from, const Bytes& frame) {
         steer_is_told(memory_.get(), &p)
             ? steer_outcome(nullptr,
                             ::steer_verdict(STEER_REFUSE, 0, STEER_KEEP, STEER_WHY_RESET_TOLD))
-            : ::steer_packet(memory_.get(), &work, &p);
+            : ::steer_packet(memory_.get(), &work, &p, {data, data + out.frame.size()});
     struct steer_verdict v = outcome.verdict;
     const bool leaves =
         v.action == STEER_PASS || v.action == STEER_FORWARD || v.action == STEER_BOTH;

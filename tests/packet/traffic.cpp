@@ -1,5 +1,7 @@
 #include "tests/packet/traffic.hpp"
 
+#include "tests/packet/quic.hpp"
+
 #include <algorithm>
 #include <string>
 
@@ -115,11 +117,13 @@ Sent Traffic::renamed(Sent sent) {
 }
 
 Sent Traffic::whole() {
-    switch (below(4)) {
+    switch (below(5)) {
         case 0:
             return neighbours();
         case 1:
             return connectionless();
+        case 2:
+            return quic();
         default:
             return segments();
     }
@@ -184,6 +188,24 @@ Sent Traffic::connectionless() {
         default:
             return {from, side.datagram()};
     }
+}
+
+// A few connections with ids of two lengths, whose clients move about.
+Sent Traffic::quic() {
+    static constexpr std::uint32_t kVersions[] = {kQuicV1, kQuicV1, kQuicV2, 0xff00001d, 0, 7};
+    const bool from_vm = below(2);
+    const std::string port = std::to_string(6000 + below(8));
+    const Udp flow = below(3) == 0 ? udp("[2001:db8::9]:" + port, "[2001:db8:1::1]:443")
+                                   : udp("10.0.0.9:" + port, "10.1.0.1:443");
+    const Udp side = from_vm ? flow.reply() : flow;
+    const auto id = [&] {
+        return std::string(below(2) ? 7 : 17, 'i') + static_cast<char>('a' + below(3));
+    };
+    const std::string text =
+        below(2) ? quic_short(id())
+                 : quic_long({id(), below(8) ? id() : std::string(below(22), 'l'),
+                              static_cast<LongType>(below(4)), kVersions[below(6)]});
+    return {from_vm ? backend() : kUplink, side.datagram(text)};
 }
 
 Sent Traffic::piece_or_extended(Port from, const Udp& side) {

@@ -44,6 +44,7 @@ private:
     Tcp client();
     Sent segments();
     Sent connectionless();
+    Sent quic();
     Sent piece_or_extended(Port from, const Udp& side);
     Sent icmp_error_about(Port from);
     Sent neighbours();

@@ -5,6 +5,7 @@
 
 #include "steering/ending.h"
 
+#include <rte_mbuf.h>
 #include <rte_prefetch.h>
 
 namespace godwit::dpdk {
@@ -28,11 +29,12 @@ void fetch_lines(steer_plane& plane, struct steer_packet packet) {
 }
 
 struct steer_outcome steer_one(steer_plane& plane, struct steer_case& work,
-                               struct steer_packet& packet) {
+                               struct steer_packet& packet, rte_mbuf* frame) {
     if (steer_is_told(&plane, &packet))
         return steer_outcome(nullptr,
                              ::steer_verdict(STEER_REFUSE, 0, STEER_KEEP, STEER_WHY_RESET_TOLD));
-    return steer_packet(&plane, &work, &packet);
+    const auto* data = rte_pktmbuf_mtod(frame, const std::uint8_t*);
+    return steer_packet(&plane, &work, &packet, {data, data + rte_pktmbuf_data_len(frame)});
 }
 
 }  // namespace
@@ -42,7 +44,7 @@ void steer_stage(Worker& worker, Burst& burst) {
     for (std::uint16_t i = 0; i < burst.count; ++i) fetch_lines(worker.plane, burst.parsed[i]);
     struct steer_case work;
     for (std::uint16_t i = 0; i < burst.count; ++i)
-        burst.outcomes[i] = steer_one(worker.plane, work, burst.parsed[i]);
+        burst.outcomes[i] = steer_one(worker.plane, work, burst.parsed[i], burst.frames[i]);
 }
 
 }  // namespace godwit::dpdk
