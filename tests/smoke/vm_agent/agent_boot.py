@@ -1,6 +1,9 @@
 #!/usr/bin/python3
 """Method boot: a fresh VM starts at the destination from the source's region, both go on, their records meet in
 the merge. Nothing but the region has moved."""
+import os
+import signal
+
 from bench_of_two import Bench, Problem, Session, answers, own_namespace, records, wait_for
 
 
@@ -32,6 +35,13 @@ def taken_back(bench, session):
     copy(bench, "j-back2")
     bench.activate("j-back2")
     undo(bench, "j-back2")
+    session.send(b"still alone")
+    prepare(bench, "j-back3")
+    copy(bench, "j-back3")
+    bench.activate("j-back3")
+    os.kill(bench.destination.qemu_pid(), signal.SIGKILL)
+    wait_for(lambda: bench.destination.state() == "stopped", 10, "the end of its QEMU")
+    undo(bench, "j-back3")
     session.send(b"still alone")
 
 

@@ -109,6 +109,19 @@ def destination_qemu_killed_in_mid_copy(bench, session):
     abort(bench, "j-qemu")
 
 
+def clone_killed_while_the_source_drains(bench, session):
+    """It has served newcomers; the source has served its own all the time, and is alone again."""
+    bench.fork("j-dead")
+    newcomer = Session(bench.destination.bridge, 500)
+    newcomer.send(b"lost with the clone")
+    os.kill(bench.destination.qemu_pid(), signal.SIGKILL)
+    wait_for(lambda: bench.destination.state() == "stopped", 10, "the end of its QEMU")
+    assert bench.destination.get("/v1/vms/web-1")["let_run"] is True
+    session.send(b"still its own")
+    abort(bench, "j-dead")
+    source_goes_on(bench, session)
+
+
 def nobody_listens(bench, session):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -254,7 +267,8 @@ if __name__ == "__main__":
         bench.boot()
         session = Session(bench.source.bridge, 1)
         for fault in (nobody_listens, other_host_is_refused, destination_killed_in_mid_copy, source_agent_killed_in_mid_copy,
-                      source_agent_ended_in_mid_copy, aborted_in_mid_copy, destination_qemu_killed_in_mid_copy):
+                      source_agent_ended_in_mid_copy, aborted_in_mid_copy, destination_qemu_killed_in_mid_copy,
+                      clone_killed_while_the_source_drains):
             begun = time.monotonic()
             fault(bench, session)
             print(f"{fault.__name__}: {time.monotonic() - begun:.1f} s", flush=True)
