@@ -148,7 +148,8 @@ Task<void> wait_until_drained(JobRun& run, Drain drain) {
         Result<void> looked = co_await look_once(run, drain, drained);
         if (!looked || drained) co_return looked;
         // Newcomers go to the one that stays: nobody must go on sending them to a dead VM.
-        if (drain.staying == run.job.destination) looked = co_await check_destination_lives(run);
+        if (drain.staying == run.job.facts.destination.name)
+            looked = co_await check_destination_lives(run);
         if (!looked) co_return looked;
         Result<void> paused = co_await run.pause(rung);
         if (!paused) co_return paused;

@@ -95,8 +95,8 @@ Task<void> apply(JobRun& run) {
 // are drained back by the flip, as in every rollback.
 Task<void> compensate(JobRun& run) {
     if (!moves_whole(run.job)) co_return Result<void>{};
-    protocol::Steering wanted = run.steering("take-back", run.job.source);
-    wanted.takes_over = run.job.destination;
+    protocol::Steering wanted = run.steering("take-back", run.job.facts.source.name);
+    wanted.takes_over = run.job.facts.destination.name;
     wanted.hosting = true;
     Result<protocol::VmSteering> seen =
         co_await run.access_switch().steer(run.job.vm, std::move(wanted));
