@@ -90,9 +90,6 @@ void check(const SwitchConfig& config, Errors& errors) {
         if (!address)
             errors.push_back({"/listen/" + std::to_string(i), address.error().cause, 0, 0});
     }
-    require(config.plane == PlaneKind::ebpf ||
-                (config.sampling.every == 0 && config.sampling.always.empty()),
-            errors, "/sampling", "plane dpdk writes no packets down; only plane ebpf does");
     if (Result<void> good = check_sampling(config.sampling); !good)
         for (FieldError& error : good.error().fields)
             errors.push_back({"/sampling" + error.pointer, std::move(error.message), 0, 0});

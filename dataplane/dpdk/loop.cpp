@@ -115,6 +115,7 @@ void WorkerLoop::forward_until_stopped() {
         const bool busy = look_at_ports() || handed;
         if (!busy) tx_stage(worker_);  // what waits
         tell_drained();
+        if (worker_.tap) worker_.tap->tell();
         rte_rcu_qsbr_quiescent(quiet_, kThread);
         const unsigned rest_us = back_off_.next(busy);
         if (rest_us > 0)

@@ -30,6 +30,7 @@ struct DpdkPlane::State {
     std::unique_ptr<Environment> environment;
     std::unique_ptr<Stations> stations;
     std::unique_ptr<Directory> directory = std::make_unique<Directory>();
+    std::unique_ptr<DpdkTap> tap;
     std::unique_ptr<Worker> worker;
     int events_fd = -1;
     std::unique_ptr<WorkerLoop> loop;
@@ -109,6 +110,10 @@ Result<std::unique_ptr<dataplane::Plane>> DpdkPlane::open(const PlaneOptions& op
     const auto ports = static_cast<std::uint16_t>(options.ports.size());
     state->stations = std::make_unique<Stations>(rte_rand(), kTicksPerSecond);
     state->worker = std::make_unique<Worker>(tables, *state->stations, ports);
+    Result<std::unique_ptr<DpdkTap>> tap = DpdkTap::make();
+    if (!tap) return std::unexpected(std::move(tap).error());
+    state->tap = std::move(*tap);
+    state->worker->tap = state->tap.get();
     state->worker->uplink = sole_uplink(options.ports);
     state->worker->plane.directory = state->directory.get();
     std::ranges::copy(state->environment->ethdevs(), state->worker->device.begin());
@@ -151,6 +156,9 @@ std::uint32_t DpdkPlane::tick() {
 }
 std::uint32_t DpdkPlane::ticks_per_second() const {
     return kTicksPerSecond;
+}
+dataplane::Tap* DpdkPlane::tap() {
+    return state_->tap.get();
 }
 int DpdkPlane::events_fd() {
     return state_->events_fd;

@@ -52,6 +52,7 @@ public:
     BackendCounters counters(std::uint16_t vm, std::uint32_t slot) override;
     int events_fd() override;
     void poll_events(const std::function<void(const Drained&)>& on_drained) override;
+    dataplane::Tap* tap() override;
     Result<ResetCount> end_sessions(std::uint16_t vm, std::uint32_t slot, Tell tell) override;
     Result<void> transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) override;
 

@@ -8,6 +8,7 @@
 #include "steering/types.h"
 
 #include "dataplane/dpdk/stations.hpp"
+#include "dataplane/dpdk/tap.hpp"
 #include "dataplane/dpdk/waiting.hpp"
 
 #include <array>
@@ -61,6 +62,7 @@ struct Worker {
     std::uint16_t uplink = kPortsMax;               // when there is exactly one, else kPortsMax
     std::array<std::uint16_t, kPortsMax> device{};  // the ethdev of a port
     Counters counters;
+    DpdkTap* tap = nullptr;  // none: nobody ever watches
     std::array<Departures, kPortsMax> departures{};
     std::array<std::unique_ptr<Waiting>, kPortsMax> waiting;  // of ports whose device has no queue
 };

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Looking inside from end to end: real traffic, godwit-switch, godwit-controller and godwit.
 
-usage: flows_test.py GODWIT_SWITCH GODWIT_CONTROLLER GODWIT [unittest arguments]     exits 77 without root
+usage: flows_test.py GODWIT_SWITCH ebpf|dpdk GODWIT_CONTROLLER GODWIT [unittest arguments]     exits 77 without root
 """
 import json
 import os
@@ -84,10 +84,10 @@ class Command:
 def setUpModule():
     global SWITCH, CONTROL
     unittest.addModuleCleanup(places.remove)
-    places.make("ebpf")
+    places.make(PLANE)
     for place in ("a", "b"):
         Server(place)
-    SWITCH = Switch(PROGRAM, "ebpf")
+    SWITCH = Switch(PROGRAM, PLANE)
     unittest.addModuleCleanup(SWITCH.remove)
     SWITCH.start()
     CONTROL = Controller(SWITCH)
@@ -224,5 +224,5 @@ if __name__ == "__main__":
     if os.geteuid() != 0:
         print("skipped: needs root", file=sys.stderr)
         sys.exit(77)
-    PROGRAM, CONTROLLER, GODWIT = (sys.argv.pop(1) for _ in range(3))
+    PROGRAM, PLANE, CONTROLLER, GODWIT = (sys.argv.pop(1) for _ in range(4))
     unittest.main(verbosity=2)

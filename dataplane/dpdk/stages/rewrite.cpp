@@ -54,11 +54,15 @@ void to_backend(const Case& c, rte_mbuf* frame, std::uint32_t slot) {
     depart(c.worker, c.outcome.vm->backend[slot & 1].ifindex - 1, frame);
 }
 
-void forward(const Case& c) {
-    const std::uint32_t slot = c.outcome.verdict.slot;
-    if (!put_in_names(c.worker, c.frame, *c.outcome.vm, slot))
-        return drop(c, STEER_WHY_UNTRANSLATABLE);
-    to_backend(c, c.frame, slot);
+// Copies are put into their backends' names one by one.
+void put_in_names(const Case& c) {
+    const std::uint8_t action = c.outcome.verdict.action;
+    const bool leaves = action == STEER_PASS || action == STEER_FORWARD || action == STEER_BOTH;
+    bool good = !c.outcome.source || !leaves || translate(c.frame, c.outcome.source, STEER_BACK);
+    if (good && action == STEER_FORWARD)
+        good = put_in_names(c.worker, c.frame, *c.outcome.vm, c.outcome.verdict.slot);
+    if (!good)
+        c.outcome.verdict = ::steer_verdict(STEER_DROP, 0, STEER_KEEP, STEER_WHY_UNTRANSLATABLE);
 }
 
 // Whole copies, because each is rewritten for its backend.
@@ -149,33 +153,55 @@ void learn(const Case& c) {
 }
 
 // Where the destination was seen; a managed VM's frame to an unknown station out of the one uplink.
-void pass(const Case& c) {
-    Worker& worker = c.worker;
-    if (c.outcome.vm) ++counters_of(worker, *c.outcome.vm, c.outcome.verdict.slot).from;
-    if (c.packet.destination_mac[0] & 1) return flood(c);
+std::optional<std::uint16_t> port_of_destination(const Case& c) {
+    const Worker& worker = c.worker;
+    if (c.packet.destination_mac[0] & 1) return std::nullopt;
     std::optional<std::uint16_t> port =
         worker.stations.find(c.packet.destination_mac, worker.plane.tick);
     if (!port && c.outcome.vm && worker.uplink != kPortsMax) port = worker.uplink;
+    return port;
+}
+
+void pass(const Case& c) {
+    Worker& worker = c.worker;
+    if (c.outcome.vm) ++counters_of(worker, *c.outcome.vm, c.outcome.verdict.slot).from;
+    const std::optional<std::uint16_t> port = port_of_destination(c);
     if (!port) return flood(c);
     if (*port == c.port) return rte_pktmbuf_free(c.frame);  // it is on that side already
     depart(worker, *port, c.frame);
+}
+
+// ---- for who watches ----------------------------------------------------------------------------
+
+// Where it leaves as a port's number plus one, when there is one such port.
+std::uint32_t leaves_by(const Case& c) {
+    const struct steer_verdict& verdict = c.outcome.verdict;
+    if (verdict.action == STEER_ANSWER || verdict.action == STEER_REFUSE) return c.port + 1u;
+    if (!c.outcome.vm) return 0;
+    if (verdict.action == STEER_FORWARD) return c.outcome.vm->backend[verdict.slot & 1].ifindex;
+    if (verdict.action != STEER_PASS) return 0;
+    const std::optional<std::uint16_t> port = port_of_destination(c);
+    return port ? *port + 1u : 0;
+}
+
+void show(const Case& c) {
+    DpdkTap* tap = c.worker.tap;
+    if (!tap || !tap->is_watched()) return;
+    const std::uint32_t vm = c.outcome.vm ? c.outcome.vm->vm : STEER_FLOW_NO_VM;
+    tap->look(c.packet, c.outcome.verdict, vm, {c.port + 1u, leaves_by(c)}, c.frame);
 }
 
 // ---- one frame ----------------------------------------------------------------------------------
 
 void carry_out(const Case& c) {
     learn(c);
-    const std::uint8_t action = c.outcome.verdict.action;
-    const bool leaves = action == STEER_PASS || action == STEER_FORWARD || action == STEER_BOTH;
-    if (c.outcome.source && leaves && !translate(c.frame, c.outcome.source, STEER_BACK)) {
-        count_fenced(c);
-        return drop(c, STEER_WHY_UNTRANSLATABLE);
-    }
-    switch (action) {
+    put_in_names(c);
+    show(c);
+    switch (c.outcome.verdict.action) {
         case STEER_PASS:
             return pass(c);
         case STEER_FORWARD:
-            return forward(c);
+            return to_backend(c, c.frame, c.outcome.verdict.slot);
         case STEER_BOTH:
             return copy_to_backends(c);
         case STEER_ANSWER:

@@ -67,6 +67,7 @@ struct DpdkPlane::Stages {
     dpdk::Vms vms;
     dpdk::Directory directory;
     dpdk::Stations stations{/*seed=*/1, kTicksPerSecond};
+    std::unique_ptr<dpdk::DpdkTap> tap = std::move(*dpdk::DpdkTap::make(/*ring_bytes=*/1 << 17));
     dpdk::Worker worker;
     dpdk::Burst burst;
 
@@ -90,6 +91,7 @@ DpdkPlane::Stages::Stages(const struct steer_config& config)
     : worker(made_of(config), stations, kPorts) {
     worker.plane.directory = &directory;
     worker.uplink = kUplink;
+    worker.tap = tap.get();
 }
 
 std::vector<DpdkPlane::Left> DpdkPlane::Stages::take_departures() {
@@ -161,6 +163,9 @@ std::uint64_t DpdkPlane::reason(steer_why why) {
 }
 unsigned DpdkPlane::drained_events() {
     return stages_->tables.drained.load();
+}
+dataplane::Tap& DpdkPlane::tap() {
+    return *stages_->tap;
 }
 void DpdkPlane::advance_s(std::uint32_t seconds) {
     stages_->worker.plane.tick += seconds * kTicksPerSecond;

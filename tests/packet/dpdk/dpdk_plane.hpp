@@ -2,6 +2,7 @@
 // in the place of rx and tx. Needs no root and no hugepages.
 #pragma once
 
+#include "dataplane/tap.hpp"
 #include "tests/packet/plane.hpp"
 
 #include <memory>
@@ -35,6 +36,11 @@ public:
         bool operator==(const Left&) const = default;
     };
     const std::vector<Left>& left() const { return left_; }
+
+    dataplane::Tap& tap();
+    Port port_of(std::uint32_t ifindex) const {
+        return static_cast<Port>(ifindex == 0 ? kPorts : ifindex - 1);
+    }
 
     static constexpr std::uint32_t kTicksPerSecond = 1000;
     struct Stages;

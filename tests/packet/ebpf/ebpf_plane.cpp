@@ -360,6 +360,9 @@ std::uint32_t EbpfPlane::ticks_per_s() const {
 const steer_config& EbpfPlane::config() {
     return kernel_->plane->config();
 }
+Port EbpfPlane::port_of(std::uint32_t ifindex) const {
+    return Ports::instance().port_of(ifindex);
+}
 dataplane::Tap& EbpfPlane::tap() {
     return *kernel_->plane->tap();
 }

@@ -35,6 +35,7 @@ public:
     const steer_config& config();
     // Off again with every new story.
     dataplane::Tap& tap();
+    Port port_of(std::uint32_t ifindex) const;  // of a record; none of ours: not one of Port's
     struct Kernel;
 
 private:

@@ -1,5 +1,4 @@
-// Looking into the programs of production: frames in, records out. Needs root.
-#include "tests/packet/ebpf/ports.hpp"
+// Looking into the planes of production: frames in, records out. On eBPF it needs root.
 #include "tests/packet/planes.hpp"
 
 #include <algorithm>
@@ -13,7 +12,7 @@ struct Seen {
     Bytes bytes;
 };
 
-class Watched : public EveryPlane<EbpfPlane> {
+class Watched : public EveryPlane<GODWIT_PLANE> {
 protected:
     steer_watch& watch() { return plane.tap().watch(); }
     // Every packet, with room for `budget` of them.
@@ -31,12 +30,12 @@ protected:
         }
         return all;
     }
-    static std::string said(const Seen& one) {
+    std::string said(const Seen& one) {
         static constexpr const char* kActions[] = {"pass",   "forward", "both",
                                                    "answer", "drop",    "refuse"};
-        const auto port = [](std::uint32_t ifindex) {
+        const auto port = [this](std::uint32_t ifindex) {
             static constexpr const char* kNames[] = {"uplink", "source", "destination", "other"};
-            const Port at = Ports::instance().port_of(ifindex);
+            const Port at = plane.port_of(ifindex);
             return std::string(at < 4 ? kNames[at] : "-");
         };
         return port(one.flow.in) + ">" + port(one.flow.out) + " " +
@@ -95,7 +94,7 @@ TEST_F(Watched, RecordHoldsTheFiveTupleAndNoPayload) {
         EXPECT_EQ(flow.vm, kVm);
         EXPECT_EQ(flow.verdict.slot, kSource);
         EXPECT_EQ(flow.length, frame.size());
-        EXPECT_EQ(flow.captured, 0) << "no byte of the frame leaves the kernel";
+        EXPECT_EQ(flow.captured, 0) << "no byte of the frame is kept";
     }
 }
 
