@@ -18,13 +18,20 @@
 
 namespace godwit::dpdk {
 
+struct BackendCounters {
+    std::uint64_t to = 0, from = 0, fenced = 0;
+};
+
 // The plane's memory, as its owner has it: hugepages, a shared file, or a test's vectors. The
 // spans hold steer_lines() lines and STEER_VMS_MAX or fewer records.
 struct Tables {
     struct steer_config config{};
     std::array<std::span<struct steer_line>, STEER_TABLES> lines;
     std::span<vm_record> vms;
-    Resets* resets = nullptr;               // none: nobody is ever told
+    Resets* resets = nullptr;  // none: nobody is ever told
+    // By reason, and of vm * STEER_SLOTS + slot. Empty: the worker has its own, and they end with it.
+    std::span<std::uint64_t> reasons;
+    std::span<BackendCounters> backends;
     std::atomic<std::uint32_t> drained{0};  // "look at the counters", so many times
 };
 

@@ -31,8 +31,12 @@ struct TableFile::Header {
 namespace {
 
 constexpr std::array<char, 8> kMagic{'g', 'o', 'd', 'w', 'i', 't', 'd', 'p'};
-constexpr std::uint32_t kLayout = 1;
+constexpr std::uint32_t kLayout = 2;
 constexpr std::size_t kHeaderBytes = 4096;
+constexpr std::size_t kReasons = 256;  // a reason is a byte
+constexpr std::size_t kReasonBytes = kReasons * sizeof(std::uint64_t);
+constexpr std::size_t kBackends = std::size_t{STEER_VMS_MAX} * STEER_SLOTS;
+constexpr std::size_t kBackendBytes = kBackends * sizeof(BackendCounters);
 constexpr std::size_t kVmBytes = std::size_t{STEER_VMS_MAX} * sizeof(vm_record);
 
 struct Descriptor {
@@ -50,7 +54,7 @@ std::array<char, 40> boot_id() {
 }
 
 std::size_t bytes_of(const struct steer_config& config) {
-    std::size_t bytes = kHeaderBytes + kVmBytes + sizeof(Resets);
+    std::size_t bytes = kHeaderBytes + kVmBytes + sizeof(Resets) + kReasonBytes + kBackendBytes;
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
         const auto table = static_cast<enum steer_table>(t);
         bytes += std::size_t{steer_lines(table, config.table[t])} * sizeof(struct steer_line);
@@ -176,6 +180,10 @@ void TableFile::lay_out() {
     at += kVmBytes;
     tables_.resets = reinterpret_cast<Resets*>(at);
     at += sizeof(Resets);
+    tables_.reasons = {reinterpret_cast<std::uint64_t*>(at), kReasons};
+    at += kReasonBytes;
+    tables_.backends = {reinterpret_cast<BackendCounters*>(at), kBackends};
+    at += kBackendBytes;
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
         const std::size_t lines =
             steer_lines(static_cast<enum steer_table>(t), tables_.config.table[t]);

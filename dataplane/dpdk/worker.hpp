@@ -42,15 +42,19 @@ struct Departures {
     std::array<rte_mbuf*, kDeparturesMax> frames;
 };
 
-struct BackendCounters {
-    std::uint64_t to = 0, from = 0, fenced = 0;
-};
-
-// One worker writes, anybody may read.
+// One worker writes, anybody may read. In the plane's memory where that has room for them.
 struct Counters {
-    std::array<std::uint64_t, STEER_WHYS> reasons{};
-    std::vector<BackendCounters> backends;  // of vm * STEER_SLOTS + slot
-    std::uint64_t unsent = 0;               // frames that found no buffer or no room in a port
+    explicit Counters(const Tables& memory);
+    Counters(const Counters&) = delete;
+    Counters& operator=(const Counters&) = delete;
+
+    std::span<std::uint64_t> reasons;
+    std::span<BackendCounters> backends;  // of vm * STEER_SLOTS + slot
+    std::uint64_t unsent = 0;             // frames that found no buffer or no room in a port
+
+private:
+    std::vector<std::uint64_t> own_reasons_;
+    std::vector<BackendCounters> own_backends_;
 };
 
 struct Worker {

@@ -266,7 +266,7 @@ class Restarts(Story):
         self.flip()
         new = [self.flow() for _ in range(5)]
         self.assertEqual(self.who(new), {"b"})
-        before = SWITCH.status()
+        before, counted = SWITCH.status(), SWITCH.reasons()
         answers, stop = [], threading.Event()
 
         def keep_talking():
@@ -293,6 +293,10 @@ class Restarts(Story):
         after = SWITCH.status()
         for field in ("owner", "previous", "hosting", "epoch", "addresses"):
             self.assertEqual(after[field], before[field])
+        for was, now in zip(before["backends"], after["backends"]):
+            self.assertGreaterEqual(now["packets_to"], was["packets_to"] + 100, "counters go on")
+        for reason, packets in counted.items():
+            self.assertGreaterEqual(SWITCH.reasons()[reason], packets, reason)
         self.assertLessEqual(self.peers_of(old), self.listed("host-a"))
         self.assertLessEqual(self.peers_of(new), self.listed("host-b"))
         self.assertEqual((self.who(old), self.who(new)), ({"a"}, {"b"}))

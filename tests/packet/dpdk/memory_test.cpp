@@ -75,6 +75,18 @@ TEST_F(SessionFile, TheNextProcessFindsTheSessionsOfTheLast) {
     EXPECT_GE(second->silent_for().count(), 5000);
 }
 
+TEST_F(SessionFile, TheNextProcessGoesOnCounting) {
+    auto first = open();
+    EXPECT_EQ(first->tables().reasons[STEER_WHYS - 1], 0u);
+    first->tables().reasons[STEER_WHYS - 1] = 7;
+    first->tables().backends.back() = {1, 2, 3};
+    first.reset();
+    auto second = open();
+    EXPECT_EQ(second->tables().reasons[STEER_WHYS - 1], 7u);
+    EXPECT_EQ(second->tables().backends.back().fenced, 3u);
+    EXPECT_EQ(second->repaired(), (dpdk::Repaired{0, 0, 0}));
+}
+
 TEST_F(SessionFile, TwoProcessesDoNotShareIt) {
     auto first = open();
     EXPECT_NE(slug().find("another godwit-switch uses it"), std::string::npos);
@@ -84,7 +96,7 @@ TEST_F(SessionFile, AnotherLayoutIsNotTouched) {
     pin(open()->tables(), 4000, 0);
     overwrite(8, 99);
     EXPECT_TRUE(slug().starts_with("layout-mismatch|"));
-    overwrite(8, 1);
+    overwrite(8, 2);
     EXPECT_TRUE(open()->adopted());
     std::filesystem::resize_file(path_, std::filesystem::file_size(path_) - 4096);
     EXPECT_TRUE(slug().starts_with("layout-mismatch|")) << "a shorter file is another layout";
