@@ -128,6 +128,73 @@ bool is_zero_page(const std::byte* page) {
     return std::memcmp(page, kZeroPage, kPageBytes) == 0;
 }
 
+namespace {
+
+using protocol::wire::kRecordHeadBytes;
+using protocol::wire::kRecordHeadMax;
+using protocol::wire::RecordKind;
+
+constexpr int kKindShift = 12, kLineShift = 6;
+constexpr std::uint16_t kLineMask = 63;
+
+constexpr std::uint64_t run_mask(unsigned first, unsigned last) {
+    return (~0ull >> (63 - last)) & (~0ull << first);
+}
+
+// Bytes written. The page's number fits: blocks are smaller than 16 TiB.
+std::size_t write_head(const LineRecord& record, std::byte* to) {
+    const auto first = static_cast<unsigned>(std::countr_zero(record.mask));
+    const auto last = 63u - static_cast<unsigned>(std::countl_zero(record.mask));
+    RecordKind kind = RecordKind::mask;
+    if (record.mask == run_mask(first, last))
+        kind = RecordKind::run;
+    else if (std::popcount(record.mask) == 2)
+        kind = RecordKind::two;
+    const auto page = static_cast<std::uint32_t>(record.offset / kPageBytes);
+    const unsigned lines = kind == RecordKind::mask ? 0 : first | last << kLineShift;
+    const auto shape =
+        static_cast<std::uint16_t>(static_cast<unsigned>(kind) << kKindShift | lines);
+    std::memcpy(to, &page, sizeof(page));
+    std::memcpy(to + sizeof(page), &shape, sizeof(shape));
+    if (kind != RecordKind::mask) return kRecordHeadBytes;
+    std::memcpy(to + kRecordHeadBytes, &record.mask, sizeof(record.mask));
+    return kRecordHeadMax;
+}
+
+// Bytes of the head, or 0 when it is none. Each mask has one shape, and no other is taken.
+std::size_t read_head(std::span<const std::byte> from, LineRecord& record) {
+    std::uint32_t page = 0;
+    std::uint16_t shape = 0;
+    if (from.size() < kRecordHeadBytes) return 0;
+    std::memcpy(&page, from.data(), sizeof(page));
+    std::memcpy(&shape, from.data() + sizeof(page), sizeof(shape));
+    record.offset = std::uint64_t{page} * kPageBytes;
+    const unsigned first = shape & kLineMask, last = shape >> kLineShift & kLineMask;
+    if (first > last) return 0;
+    std::size_t bytes = kRecordHeadBytes;
+    switch (static_cast<RecordKind>(shape >> kKindShift)) {
+        case RecordKind::run:
+            record.mask = run_mask(first, last);
+            break;
+        case RecordKind::two:
+            record.mask = 1ull << first | 1ull << last;
+            break;
+        case RecordKind::mask:
+            if (from.size() < kRecordHeadMax) return 0;
+            std::memcpy(&record.mask, from.data() + kRecordHeadBytes, sizeof(record.mask));
+            if (record.mask == 0) return 0;
+            bytes = kRecordHeadMax;
+            break;
+        default:
+            return 0;
+    }
+    std::byte same[kRecordHeadMax];
+    return write_head(record, same) == bytes && std::memcmp(same, from.data(), bytes) == 0 ? bytes
+                                                                                           : 0;
+}
+
+}  // namespace
+
 void Lines::reserve(std::size_t bytes) {
     buffer_.resize(bytes);  // writes zeros: the pages are there
     clear();
@@ -139,9 +206,9 @@ void Lines::clear() {
 }
 
 void Lines::add(std::uint64_t page_offset, std::uint64_t mask, const std::byte* page) {
-    const LineRecord record{page_offset, mask};
-    const auto* head = reinterpret_cast<const std::byte*>(&record);
-    buffer_.insert(buffer_.end(), head, head + sizeof(record));
+    std::byte head[protocol::wire::kRecordHeadMax];
+    const std::size_t head_bytes = write_head({page_offset, mask}, head);
+    buffer_.insert(buffer_.end(), head, head + head_bytes);
     line_count_ += static_cast<std::uint64_t>(std::popcount(mask));
     for (std::uint64_t left = mask; left != 0; left &= left - 1) {
         const std::byte* line =
@@ -155,12 +222,10 @@ Result<void> for_each_record(
     const std::function<Result<void>(const LineRecord&, const std::byte* lines)>& visit) {
     while (!records.empty()) {
         LineRecord record{};
-        if (records.size() < sizeof(record)) return bad_records("a record is cut short");
-        std::memcpy(&record, records.data(), sizeof(record));
-        records = records.subspan(sizeof(record));
-        if (record.mask == 0) return bad_records("a record names no line");
-        if (record.offset % kPageBytes != 0)
-            return bad_records("offset " + std::to_string(record.offset) + " is not a page");
+        const std::size_t head_bytes = read_head(records, record);
+        if (head_bytes == 0)
+            return bad_records("a record's head is cut short or has no such shape");
+        records = records.subspan(head_bytes);
         if (limit < kPageBytes || record.offset > limit - kPageBytes)
             return bad_records("offset " + std::to_string(record.offset) +
                                " lies outside of the block of " + std::to_string(limit) + " bytes");
@@ -188,9 +253,8 @@ std::vector<std::span<const std::byte>> split_records(std::span<const std::byte>
     std::size_t begin = 0, at = 0;
     while (at < records.size()) {
         LineRecord record{};
-        std::memcpy(&record, records.data() + at, sizeof(record));
-        const std::size_t bytes =
-            sizeof(record) + static_cast<std::size_t>(std::popcount(record.mask)) * kLineBytes;
+        const std::size_t bytes = read_head(records.subspan(at), record) +
+                                  static_cast<std::size_t>(std::popcount(record.mask)) * kLineBytes;
         if (at + bytes - begin > bytes_max) {
             pieces.push_back(records.subspan(begin, at - begin));
             begin = at;

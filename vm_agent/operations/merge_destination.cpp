@@ -123,7 +123,7 @@ Result<IncomingMerge> receive_merge(memory::FrameChannel& channel, const Machine
         const std::uint64_t pages =
             regions[head->block].size_mib * kMib / protocol::wire::kPageBytes;
         if (records.size() + payload.size() >
-            pages * (protocol::wire::kPageBytes + sizeof(protocol::wire::LineRecord)))
+            pages * (protocol::wire::kPageBytes + protocol::wire::kRecordHeadMax))
             return fail(Fault::Corrupt, "merge", "more lines than the region has",
                         "malformed-frame");
         records.insert(records.end(), payload.begin(), payload.end());

@@ -10,7 +10,7 @@ import time
 
 from bench_of_two import Bench, Problem, Session, answers, own_namespace, records, wait_for
 
-FRAME_VERSION = 3
+FRAME_VERSION = 4
 RESTING = ["godwit.host-a.web-1.ram", "godwit.host-a.web-1.region.sessions"]
 
 

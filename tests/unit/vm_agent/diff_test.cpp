@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <cstring>
+#include <optional>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -178,26 +179,66 @@ TEST(Root, TheSameBytesInOtherBlocksAreAnotherRoot) {
     EXPECT_NE(*root_of({&one, &two}), *root_of({&both}));
 }
 
-// Hostile records: each is refused by name, and nothing was visited before the bad one but good
-// ones.
-std::string refusal_of(const std::vector<std::uint64_t>& words, std::size_t line_bytes,
-                       std::uint64_t limit) {
-    std::vector<std::byte> bytes(words.size() * 8 + line_bytes);
-    std::memcpy(bytes.data(), words.data(), words.size() * 8);
+// As on the wire, whatever it means: page, shape, perhaps a mask, and room for lines.
+std::vector<std::byte> record_of(std::uint32_t page, std::uint16_t shape, std::size_t line_bytes,
+                                 std::optional<std::uint64_t> mask = std::nullopt) {
+    std::vector<std::byte> bytes(6 + (mask ? 8 : 0) + line_bytes);
+    std::memcpy(bytes.data(), &page, 4);
+    std::memcpy(bytes.data() + 4, &shape, 2);
+    if (mask) std::memcpy(bytes.data() + 6, &*mask, 8);
+    return bytes;
+}
+
+TEST(Records, HeadsAreSmallAndSayWhichLines) {
+    struct Case {
+        std::uint64_t mask;
+        std::size_t head_bytes;
+    };
+    std::vector<std::byte> page(kPageBytes, std::byte{7});
+    for (auto [mask, head_bytes] :
+         {Case{1, 6}, Case{1ull << 63, 6}, Case{~0ull, 6}, Case{6, 6}, Case{5, 6},
+          Case{1ull << 63 | 1, 6}, Case{0b1011, 14}, Case{0xaaaaaaaaaaaaaaaa, 14}}) {
+        Lines lines;
+        lines.add(5 * kPageBytes, mask, page.data());
+        const std::size_t changed = static_cast<std::size_t>(std::popcount(mask)) * kLineBytes;
+        EXPECT_EQ(lines.bytes().size(), head_bytes + changed);
+        EXPECT_LE(lines.bytes().size(), changed * 11 / 10) << mask;
+        LineRecord seen{};
+        ASSERT_TRUE(
+            for_each_record(lines.bytes(), kBytes, [&](const LineRecord& record, const std::byte*) {
+                seen = record;
+                return Result<void>{};
+            }));
+        EXPECT_EQ(seen.offset, 5 * kPageBytes);
+        EXPECT_EQ(seen.mask, mask);
+    }
+}
+
+// Hostile records: each is refused by name.
+std::string refusal_of(const std::vector<std::byte>& bytes, std::uint64_t limit) {
     Result<void> read = for_each_record(
         bytes, limit, [](const LineRecord&, const std::byte*) { return Result<void>{}; });
     return read ? "" : read.error().cause;
 }
 
 TEST(Records, HostileOnesAreRefusedByName) {
-    EXPECT_EQ(refusal_of({0, 1}, 64, kPageBytes), "");
-    EXPECT_NE(refusal_of({0}, 0, kBytes).find("cut short"), std::string::npos);
-    EXPECT_NE(refusal_of({0, 0}, 0, kBytes).find("no line"), std::string::npos);
-    EXPECT_NE(refusal_of({0, 3}, 64, kBytes).find("cut short"), std::string::npos);
-    EXPECT_NE(refusal_of({64, 1}, 64, kBytes).find("not a page"), std::string::npos);
-    EXPECT_NE(refusal_of({kBytes, 1}, 64, kBytes).find("outside"), std::string::npos);
-    EXPECT_NE(refusal_of({~0ull << 12, 1}, 64, kBytes).find("outside"), std::string::npos);
-    EXPECT_NE(refusal_of({0, 1}, 64, 100).find("outside"), std::string::npos);
+    const auto has = [](const std::string& refusal, const char* part) {
+        EXPECT_NE(refusal.find(part), std::string::npos) << refusal;
+    };
+    constexpr std::uint16_t kTwo = 1 << 12, kMask = 2 << 12;
+    EXPECT_EQ(refusal_of(record_of(0, 0, 64), kPageBytes), "");
+    has(refusal_of(std::vector<std::byte>(5), kBytes), "cut short");
+    has(refusal_of(record_of(0, kMask, 0), kBytes), "cut short");
+    has(refusal_of(record_of(0, 1 << 6, 64), kBytes), "lines are cut short");
+    has(refusal_of(record_of(0, kMask, 64, 0), kBytes), "no such shape");
+    has(refusal_of(record_of(0, 1, 64), kBytes), "no such shape");               // from line 1 to 0
+    has(refusal_of(record_of(0, 3 << 12, 64), kBytes), "no such shape");         // no such kind
+    has(refusal_of(record_of(0, kTwo | 1 << 6, 128), kBytes), "no such shape");  // it is a run
+    has(refusal_of(record_of(0, kMask, 64, 1), kBytes), "no such shape");        // it is a run
+    has(refusal_of(record_of(0, kMask | 1, 256, 0b1011), kBytes), "no such shape");
+    has(refusal_of(record_of(kPages, 0, 64), kBytes), "outside");
+    has(refusal_of(record_of(~0u, 0, 64), kBytes), "outside");
+    has(refusal_of(record_of(0, 0, 64), 100), "outside");
 }
 
 }  // namespace
