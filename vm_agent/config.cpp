@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kApiVersion = "godwit/v1";
 constexpr std::uint32_t kMemoryMinMib = 32, kMemoryMaxMib = 1 << 20;
-constexpr std::uint32_t kRegionMinMib = 4, kRegionMaxMib = 1 << 14;
+constexpr std::uint32_t kRegionMinMib = 16, kRegionMaxMib = 1 << 14;
 
 void complain(std::vector<FieldError>& errors, std::string pointer, std::string message) {
     errors.push_back({std::move(pointer), std::move(message)});
@@ -209,7 +209,7 @@ void check_vm(const protocol::VmSpec& spec, const std::string& pointer,
             region.size_mib % 2 != 0)
             complain(
                 errors, where + "/size_mib",
-                "expected an even number from 4 to 16384 (the first 2 MiB are the label area)");
+                "expected an even number from 16, less than which Linux does not take, to 16384");
     }
 }
 

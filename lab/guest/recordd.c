@@ -1,5 +1,6 @@
 /* The lab's stateful server: one record per TCP session, in the VM's migration region and nowhere
- * else, so that the destination has them all once the region is patched. Also a UDP echo.
+ * else, so that the destination has them all once the region is patched. Also a UDP echo. A VM with a
+ * second region has what belongs to no session in it: totals, the longest message, who began.
  * Relies on vm_agent/region for the slots and for knowing whether it runs on a clone. */
 #include "lab/guest/recordd.h"
 
@@ -18,9 +19,17 @@
 
 enum { EVENTS_MAX = 64, SESSIONS_MAX = 4096, OUT_BYTES = 1 << 14, ROLE_POLL_MS = 50 };
 #define REGION_PATH "/dev/dax0.0"
+#define SECOND_PATH "/dev/dax1.0"
 
 static const struct godwit_class_spec classes[] = {
     {"sessions", GODWIT_SOURCE_WINS, GODWIT_ALLOCATED, sizeof(struct recordd_record), 16384},
+};
+
+enum { TOTALS, LONGEST, BEGUN, SECOND_CLASSES };
+static const struct godwit_class_spec second_classes[SECOND_CLASSES] = {
+    {"totals", GODWIT_ADD_DELTA, GODWIT_FIXED, 64, 1}, /* messages, bytes */
+    {"longest", GODWIT_MAX, GODWIT_FIXED, 64, 1},
+    {"begun", GODWIT_APPEND, GODWIT_LOG, sizeof(uint64_t), 4096}, /* session ids */
 };
 
 struct session {
@@ -35,7 +44,7 @@ struct session {
 };
 
 struct server {
-    struct godwit_region region;
+    struct godwit_region region, second; /* the second has no page if the VM has none */
     int poll, tcp, udp;
     enum godwit_role role;
     uint64_t epoch;
@@ -123,6 +132,8 @@ static int begin_record(struct server *server, struct session *session, const ui
     struct recordd_record *record = record_of(server, session);
     if (!record)
         return 0;
+    if (server->second.page)
+        godwit_log_append(&server->second, BEGUN, &id, sizeof(id));
     record->session = id;
     record->state = RECORDD_OPEN;
     record->checksum = RECORDD_CHECKSUM_START;
@@ -137,6 +148,12 @@ static int add_to_record(struct server *server, struct session *session, const u
     struct recordd_record *record = record_of(server, session);
     if (!record)
         return 0;
+    if (server->second.page) {
+        uint64_t *totals = godwit_slot_payload(&server->second, TOTALS, 0);
+        godwit_word_add(&totals[0], 1);
+        godwit_word_add(&totals[1], length);
+        godwit_word_raise(godwit_slot_payload(&server->second, LONGEST, 0), length);
+    }
     record->bytes += length;
     record->messages += 1;
     record->checksum = recordd_checksum(record->checksum, payload, length);
@@ -317,11 +334,12 @@ static void handle_event(struct server *server, int fd)
         session_end(server, server->sessions[fd]);
 }
 
-static void open_region(struct godwit_region *region)
+static void open_region(struct godwit_region *region, const char *path,
+                        const struct godwit_class_spec *wanted, unsigned count)
 {
-    int error = godwit_region_open(region, REGION_PATH, classes, 1);
+    int error = godwit_region_open(region, path, wanted, count);
     if (error) {
-        fprintf(stderr, "recordd: %s: %s: %s\n", REGION_PATH, region->error, strerror(-error));
+        fprintf(stderr, "recordd: %s: %s: %s\n", path, region->error, strerror(-error));
         exit(1);
     }
 }
@@ -330,7 +348,7 @@ static int print_role(void)
 {
     static const char *const names[] = {"sole", "source", "clone"};
     struct godwit_region region;
-    open_region(&region);
+    open_region(&region, REGION_PATH, classes, 1);
     puts(names[godwit_region_role(&region)]);
     return 0;
 }
@@ -342,7 +360,9 @@ int main(int argc, char **argv)
     struct rlimit files = {SESSIONS_MAX, SESSIONS_MAX};
     if (argc == 2 && strcmp(argv[1], "--role") == 0)
         return print_role();
-    open_region(&server.region);
+    open_region(&server.region, REGION_PATH, classes, 1);
+    if (access(SECOND_PATH, F_OK) == 0)
+        open_region(&server.second, SECOND_PATH, second_classes, SECOND_CLASSES);
     server.role = godwit_region_role(&server.region);
     server.epoch = godwit_region_epoch(&server.region);
     if (setrlimit(RLIMIT_NOFILE, &files) != 0 || (server.poll = epoll_create1(EPOLL_CLOEXEC)) < 0)

@@ -193,6 +193,20 @@ int64_t godwit_slot_find(const struct godwit_region *region, unsigned class_inde
 void *godwit_slot_payload(const struct godwit_region *region, unsigned class_index, uint64_t index);
 uint64_t godwit_slot_count(const struct godwit_region *region, unsigned class_index);
 
+/* The words of add-delta and max are changed by one instruction: a guest that stood still for the merge
+ * between reading and writing one would write the merged value away. */
+static inline uint64_t godwit_word_add(uint64_t *word, uint64_t delta)
+{
+    return __atomic_add_fetch(word, delta, __ATOMIC_RELAXED);
+}
+static inline void godwit_word_raise(uint64_t *word, uint64_t value)
+{
+    uint64_t now = __atomic_load_n(word, __ATOMIC_RELAXED);
+    while (now < value &&
+           !__atomic_compare_exchange_n(word, &now, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+}
+
 /* Takes the next place of a log and writes `length` bytes there, at most the class's payload. The
  * record's index; -ENOSPC the log is full, -EINVAL no log or too long a record. Thread safe, also
  * against the host's merge: a place once taken stays the writer's. */

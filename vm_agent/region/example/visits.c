@@ -54,15 +54,12 @@ static int visit(struct godwit_region *region, const char *name)
     }
     snprintf(visitor->name, sizeof(visitor->name), "%s", name);
     visitor->visits++;
-    uint64_t *total = godwit_slot_payload(region, TOTALS, 0);
-    uint64_t *longest = godwit_slot_payload(region, RECORDS, 0);
-    __atomic_fetch_add(total, 1, __ATOMIC_RELAXED);
-    if (strlen(name) > *longest)
-        *longest = strlen(name);
+    uint64_t total = godwit_word_add(godwit_slot_payload(region, TOTALS, 0), 1);
+    godwit_word_raise(godwit_slot_payload(region, RECORDS, 0), strlen(name));
     if (godwit_log_append(region, AUDIT, visitor->name, (uint32_t)strlen(visitor->name)) < 0)
         fprintf(stderr, "visits: the log is full\n");
     printf("%s: visit %llu of %llu\n", visitor->name, (unsigned long long)visitor->visits,
-           (unsigned long long)*total);
+           (unsigned long long)total);
     return 0;
 }
 
