@@ -32,6 +32,7 @@
 //
 // Problems: stale-epoch 409, unknown-vm 404, unknown-job 404, no-memory 409, not-owner 409,
 // wrong-state 409 (names the state and what would be legal), qemu-failed 502, peer-unreachable 502,
+// disk-unseen 422 (an overlay's base is not visible there), no-disk-dir 422,
 // peer-refused 502 (nobody listens there), peer-silent 502 (it listens and does not answer),
 // peer-untrusted 403 (a certificate was refused: which and why).
 #pragma once
@@ -52,10 +53,16 @@ enum class VmState { unknown, defined, starting, running, paused, incoming, stop
 BOOST_DESCRIBE_ENUM(VmState, unknown, defined, starting, running, paused, incoming, stopped)
 
 struct DiskSpec {
-    std::string base;  // read-only image; each side gets its own overlay
+    std::string base;            // read-only image, at the same path on every host
+    std::string format = "raw";  // of the base: "raw" or "qcow2"
+    // The guest writes the image itself. Such a VM runs, and cannot be moved: two would write it.
+    bool writable = false;
+    // Told by the agent, never written in YAML: the overlays on the base, oldest first. A clone's own
+    // one is put on the last of them.
+    std::vector<std::string> overlays = {};
     static constexpr std::string_view kRequired[] = {"base"};
 };
-BOOST_DESCRIBE_STRUCT(DiskSpec, (), (base))
+BOOST_DESCRIBE_STRUCT(DiskSpec, (), (base, format, writable, overlays))
 
 struct RegionSpec {
     std::string name;             // "sessions"

@@ -109,6 +109,7 @@ boost::asio::awaitable<std::vector<AgentVm>> Agent::views() {
 Task<AgentVm> Agent::define(protocol::VmSpec spec) {
     Result<void> good = check_vm(spec);
     if (!good) co_return std::unexpected(std::move(good).error());
+    for (protocol::DiskSpec& disk : spec.disks) disk.overlays.clear();
     auto found = machines_.find(spec.id);
     if (found != machines_.end() && !found->second->record().retired) {
         std::shared_ptr<Machine> machine = found->second;

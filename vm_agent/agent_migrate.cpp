@@ -6,6 +6,7 @@
 #include "vm_agent/durable_file.hpp"
 #include "vm_agent/guest/client.hpp"
 #include "vm_agent/operations/quiet.hpp"
+#include "vm_agent/vm/disks.hpp"
 #include "vm_agent/vm/process.hpp"
 
 #include <boost/asio/detached.hpp>
@@ -57,6 +58,9 @@ Task<AgentVm> Agent::prepare_incoming(protocol::IncomingRequest request) {
     const std::string doing = "prepare VM " + vm + " for " + request.command.job;
     Result<void> good = check_method(request.method);
     if (good) good = check_vm(request.spec);
+    if (good && request.method != "steer") good = check_disks_can_move(request.spec);
+    if (request.method == "boot" || request.method == "steer")
+        for (protocol::DiskSpec& disk : request.spec.disks) disk.overlays.clear();
     if (!good) co_return std::unexpected(std::move(good).error().within(doing));
     auto found = machines_.find(vm);
     std::shared_ptr<Machine> machine = found == machines_.end() ? nullptr : found->second;
@@ -184,6 +188,8 @@ Task<AgentVm> Agent::adopt(std::string vm, protocol::AdoptRequest request) {
         if (done) done = machine->remove_bases();
         record.owner_job.reset();
         record.holds_regions = false;
+        reclaim_overlays(record);  // the source keeps what it wrote since, and nothing else
+        for (protocol::DiskSpec& disk : record.spec.disks) disk.overlays.clear();
         if (done) done = machine->save();
         if (done) done = release(request.command.job);
         if (!done) co_return std::unexpected(std::move(done).error().within("adopt VM " + vm));
@@ -334,6 +340,7 @@ Task<void> Agent::abort_copy(std::string vm, std::string job) {
         done = co_await machine->resume();
     if (done && record.role == "source") done = machine->write_role("sole", record.epoch);
     if (done) done = machine->remove_bases();
+    reclaim_overlays(record);
     record.copy.reset();
     record.merge.reset();
     if (done) done = machine->save();

@@ -4,6 +4,7 @@
 
 #include "vm_agent/agent.hpp"
 #include "vm_agent/durable_file.hpp"
+#include "vm_agent/vm/disks.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -70,6 +71,7 @@ Task<void> Agent::recover_machine(std::shared_ptr<Machine> machine) {
     if (record.copy && record.copy->state == OperationState::running) {
         record.copy->state = OperationState::failed;
         record.copy->error = kCut;
+        reclaim_overlays(record);
         Result<void> alone =
             machine->is_alive() ? machine->write_role("sole", record.epoch) : Result<void>{};
         if (!alone) log::error("recover", alone.error().text());

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::string_view kApiVersion = "godwit/v1";
 constexpr std::uint32_t kMemoryMinMib = 32, kMemoryMaxMib = 1 << 20;
+constexpr std::size_t kDisksMax = 8;
 constexpr std::uint32_t kRegionMinMib = 16, kRegionMaxMib = 1 << 14;
 
 void complain(std::vector<FieldError>& errors, std::string pointer, std::string message) {
@@ -138,6 +139,7 @@ void check_config(const Config& config, std::vector<FieldError>& errors) {
     check_folder(config.state_dir, "/state_dir", errors);
     check_folder(config.run_dir, "/run_dir", errors);
     check_folder(config.shm_dir, "/shm_dir", errors);
+    if (!config.disk_dir.empty()) check_folder(config.disk_dir, "/disk_dir", errors);
     if (!config.vm_dir.empty()) check_folder(config.vm_dir, "/vm_dir", errors);
     // Prefix and 8 hex digits must fit IFNAMSIZ; sun_path limits the sockets below run_dir.
     if (!is_name(config.tap_prefix, 7))
@@ -159,6 +161,20 @@ void check_network(const protocol::NetworkSpec& network, const std::string& poin
     else if (socket.front() != '/' || socket.back() == '/' || socket.size() > 100)
         complain(errors, pointer + "/socket",
                  "\"" + socket + "\" is no absolute path of at most 100 characters");
+}
+
+void check_disks(const std::vector<protocol::DiskSpec>& disks, const std::string& pointer,
+                 std::vector<FieldError>& errors) {
+    if (disks.size() > kDisksMax) complain(errors, pointer, "at most 8 disks");
+    for (std::size_t i = 0; i < disks.size(); ++i) {
+        const std::string where = pointer + "/" + std::to_string(i);
+        if (disks[i].base.empty() || disks[i].base.front() != '/')
+            complain(errors, where + "/base",
+                     "\"" + disks[i].base + "\" is no absolute path of an image");
+        if (disks[i].format != "raw" && disks[i].format != "qcow2")
+            complain(errors, where + "/format",
+                     "\"" + disks[i].format + "\" is not one of: raw, qcow2");
+    }
 }
 
 }  // namespace
@@ -185,10 +201,7 @@ void check_vm(const protocol::VmSpec& spec, const std::string& pointer,
     if (spec.kernel.empty())
         complain(errors, pointer + "/kernel",
                  "is missing: this version boots a kernel and an initrd directly");
-    if (!spec.disks.empty())
-        complain(errors, pointer + "/disks",
-                 "a migration would have to move the disk's overlay as well, which this version "
-                 "does not: boot from kernel and initrd");
+    check_disks(spec.disks, pointer + "/disks", errors);
     for (std::size_t i = 0; i < spec.addresses.size(); ++i)
         if (!is_address(spec.addresses[i]))
             complain(errors, pointer + "/addresses/" + std::to_string(i),

@@ -17,9 +17,11 @@ struct QemuConfig {
     std::string binary = "/usr/bin/qemu-system-x86_64";
     Accelerator accelerator = Accelerator::automatic;  // kvm where it really runs code, else tcg
     std::uint32_t start_timeout_s = 20;
-    std::uint32_t shutdown_timeout_s = 5;  // for a guest that was asked to go
+    std::uint32_t shutdown_timeout_s = 5;          // for a guest that was asked to go
+    std::string image_tool = "/usr/bin/qemu-img";  // makes overlays
 };
-BOOST_DESCRIBE_STRUCT(QemuConfig, (), (binary, accelerator, start_timeout_s, shutdown_timeout_s))
+BOOST_DESCRIBE_STRUCT(QemuConfig, (),
+                      (binary, accelerator, start_timeout_s, shutdown_timeout_s, image_tool))
 
 enum class TlsMode { on, off };
 BOOST_DESCRIBE_ENUM(TlsMode, on, off)
@@ -43,8 +45,9 @@ struct Config {
     std::string state_dir = "/var/lib/godwit/agent";
     std::string run_dir = "/run/godwit/agent";
     std::string shm_dir = "/dev/shm";
-    std::string vm_dir;  // VMs defined at the start: *.yaml, each a VmFile
-    std::string bridge;  // taps are enslaved to it; empty: they stay alone
+    std::string disk_dir;  // overlays of disks; the same storage at the same path on every host
+    std::string vm_dir;    // VMs defined at the start: *.yaml, each a VmFile
+    std::string bridge;    // taps are enslaved to it; empty: they stay alone
     std::string tap_prefix = "gw";
     std::uint64_t memory_limit_mib = 0;  // for all VMs of this agent; 0: what the host has
     QemuConfig qemu;
@@ -54,7 +57,7 @@ struct Config {
 BOOST_DESCRIBE_STRUCT(Config, (),
                       (apiVersion, kind, id, listen, peer_token_file, transfer_listen,
                        transfer_address, transfer_bandwidth_mib_s, tls, state_dir, run_dir, shm_dir,
-                       vm_dir, bridge, tap_prefix, memory_limit_mib, qemu))
+                       disk_dir, vm_dir, bridge, tap_prefix, memory_limit_mib, qemu))
 
 // One VM as a file of vm_dir: configs/vm-web-1.yaml is the example.
 struct VmFile {

@@ -101,6 +101,15 @@ Task<void> look_at_source(JobRun& run) {
             run,
             "the agent of " + run.job.source + " tells no specification with MAC and addresses",
             "no-specification");
+    for (const protocol::DiskSpec& disk : vm->spec->disks)
+        if (disk.writable && moves_memory(run.job))
+            co_return refuse(
+                run,
+                "disk " + disk.base +
+                    " is writable itself, and source and destination would both write it: leave "
+                    "writable out, so that it is the read-only base of an overlay for each, or "
+                    "use method steer",
+                "shared-disk");
     if (boots_fresh(run.job) && vm->spec->regions.empty())
         co_return refuse(run,
                          "it has no regions, and method boot moves nothing else: use method steer, "

@@ -20,7 +20,7 @@ ROOT = HERE.parent.parent
 REGION = ROOT / "vm_agent" / "region"
 
 # What the guest needs loaded; each module's own needs go in front of it.
-MODULES = ["virtio_pci", "virtio_net", "virtio_console", "virtio_rng", "virtio_pmem", "nd_pmem", "device_dax",
+MODULES = ["virtio_pci", "virtio_net", "virtio_console", "virtio_rng", "virtio_blk", "virtio_pmem", "nd_pmem", "device_dax",
            "dax_pmem"]
 
 # Program in the guest -> where it comes from: the unpacked packages first, then this machine.

@@ -4,6 +4,7 @@
 
 #include "vm_agent/memory/handshake.hpp"
 #include "vm_agent/operations/copy_work.hpp"
+#include "vm_agent/vm/disks.hpp"
 
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -85,6 +86,7 @@ asio::awaitable<void> keep_failure(std::shared_ptr<Machine> machine, std::shared
     if (!undone) status.error += "; and undoing it: " + undone.error().text();
     log::warning("copy", machine->name() + ": " + status.error);
     machine->record().copy = std::move(status);
+    reclaim_overlays(machine->record());
     Result<void> kept = machine->save();
     if (!kept) log::error("copy", kept.error().text());
 }
@@ -111,7 +113,10 @@ protocol::wire::Purpose purpose_of(const CopyJob& job) {
 Result<void> keep_success(Machine& machine, const CopyJob& job, protocol::CopyStatus status) {
     status.state = OperationState::done;
     machine.record().copy = std::move(status);
-    if (job.is_whole()) machine.record().paused_for = PausedFor::handover;
+    if (job.is_whole()) {
+        machine.record().paused_for = PausedFor::handover;
+        share_overlays(machine.record());  // the destination goes on from them
+    }
     Result<void> kept = machine.save();
     if (!kept && job.is_whole()) machine.record().paused_for = PausedFor::copy;
     return kept;

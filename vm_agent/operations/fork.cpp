@@ -9,7 +9,11 @@ namespace {
 // Everything in here happens while the guest stands still, nothing touches the network.
 Task<void> fork_instant(std::shared_ptr<Machine> machine, std::shared_ptr<CopyWork> work,
                         std::uint64_t epoch, bool with_devices) {
-    Result<void> done = co_await machine->pause(PausedFor::copy);
+    Result<void> done;
+    if (with_devices) done = co_await machine->make_next_overlays();
+    if (done) done = co_await machine->pause(PausedFor::copy);
+    // Writing device state closes the disks for writing, so they turn first.
+    if (done && with_devices) done = co_await machine->turn_to_next_overlays();
     auto capture = [work]() { return work->memory->capture(); };
     if (done) done = co_await on_worker(machine, capture);
     if (done && with_devices) done = co_await machine->save_devices(work->devices.get());

@@ -1,5 +1,7 @@
 #include "vm_agent/vm/command_line.hpp"
 
+#include "vm_agent/vm/disks.hpp"
+
 namespace godwit::agent {
 
 namespace {
@@ -69,11 +71,26 @@ void add_devices(Words& words, const std::string& accelerator, const protocol::V
     add(words, {"-device", "virtserialport,chardev=qga,id=qga0,name=org.qemu.guest_agent.0"});
 }
 
+// An incoming QEMU opens the chain without a lock and reads it anew when it is let run, so the source may
+// write meanwhile.
+void add_disks(Words& words, const VmRecord& record) {
+    for (std::size_t i = 0; i < record.spec.disks.size(); ++i) {
+        const std::string number = std::to_string(i);
+        const protocol::DiskSpec& disk = record.spec.disks[i];
+        const std::string format = disk.writable ? disk.format : "qcow2";
+        add(words,
+            {"-blockdev", "driver=" + format + ",node-name=disk" + number +
+                              ",file.driver=file,file.filename=" + escaped(top_of(record, i))});
+        add(words, {"-device", "virtio-blk-pci,drive=disk" + number + ",id=vdisk" + number});
+    }
+}
+
 }  // namespace
 
 std::vector<std::string> qemu_command_line(const QemuConfig& qemu, const std::string& accelerator,
-                                           const protocol::VmSpec& spec, const VmPaths& paths,
+                                           const VmRecord& record, const VmPaths& paths,
                                            BootMode mode) {
+    const protocol::VmSpec& spec = record.spec;
     Words words{qemu.binary, "-name", escaped(spec.id), "-nodefaults", "-no-user-config",
                 "-display",  "none",  "-accel",         accelerator};
     add(words, {"-machine", spec.machine + ",memory-backend=ram0", "-cpu", spec.cpu, "-smp",
@@ -84,6 +101,7 @@ std::vector<std::string> qemu_command_line(const QemuConfig& qemu, const std::st
                 "chardev:console"});
     add_devices(words, accelerator, spec, paths);
     add_regions(words, spec, paths);
+    add_disks(words, record);
     add(words, {"-kernel", spec.kernel});
     if (!spec.initrd.empty()) add(words, {"-initrd", spec.initrd});
     if (!spec.append.empty()) add(words, {"-append", spec.append});

@@ -5,6 +5,7 @@
 #include "vm_agent/durable_file.hpp"
 #include "vm_agent/guest/client.hpp"
 #include "vm_agent/memory/mapped_file.hpp"
+#include "vm_agent/vm/disks.hpp"
 #include "vm_agent/vm/process.hpp"
 
 #include <filesystem>
@@ -95,7 +96,7 @@ Task<protocol::AgentVm> Machine::view() {
     vm.vm = name();
     vm.state = now ? *now : VmState::unknown;
     vm.owner_job = record_.owner_job;
-    vm.spec = record_.spec;
+    vm.spec = with_overlays(record_);
     vm.role = record_.role;
     vm.pid = find_process(paths_.pid(), "unix:" + paths_.qmp() + ",server=on,wait=off");
     vm.link_up = is_link_up();
@@ -145,6 +146,7 @@ Task<void> Machine::start(BootMode mode) {
         Result<std::uint64_t> epoch = region_epoch();
         done = epoch ? write_role(role, *epoch) : std::unexpected(std::move(epoch).error());
     }
+    if (done) done = co_await make_disks();
     if (done) done = make_port();
     if (done && has_tap()) done = co_await set_link(mode == BootMode::boot);
     if (!done) {
@@ -154,7 +156,7 @@ Task<void> Machine::start(BootMode mode) {
     for (const std::string& stale : {paths_.qmp(), paths_.guest_agent(), paths_.pid()})
         (void)remove_file(stale);
     std::vector<std::string> words =
-        qemu_command_line(host_.config.qemu, host_.accelerator, record_.spec, paths_, mode);
+        qemu_command_line(host_.config.qemu, host_.accelerator, record_, paths_, mode);
     std::function<Result<void>()> work = [self, words]() -> Result<void> {
         Result<void> up = start_detached(words, self->paths_.qemu_log(),
                                          seconds(self->host_.config.qemu.start_timeout_s));
@@ -244,13 +246,17 @@ Result<void> Machine::sweep(Sweep what) {
     Result<void> outcome = remove_port();
     std::vector<std::string> files = paths_.base_files(record_.spec);
     files.push_back(paths_.ram());
-    if (what == Sweep::everything) files = paths_.memory_files(record_.spec);
+    if (what == Sweep::everything) {
+        files = paths_.memory_files(record_.spec);
+        for (const std::string& overlay : own_overlays(record_)) files.push_back(overlay);
+    }
     for (const std::string& run : {paths_.qmp(), paths_.guest_agent(), paths_.pid()})
         files.push_back(run);
     for (const std::string& file : files) {
         Result<void> removed = remove_file(file);
         if (!removed && outcome) outcome = std::move(removed);
     }
+    if (what == Sweep::everything) record_.disks.clear();
     return outcome;
 }
 

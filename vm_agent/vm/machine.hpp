@@ -64,6 +64,10 @@ public:
     // Of a VM without QEMU: its tap only. Down is a fence: nothing passes in or out, also after the switch was
     // restarted. Up on vhost-user returns when the switch is there.
     Task<void> set_link(bool up);
+    // From the pause on the source writes an overlay that was made before (method fork); what it wrote until
+    // then is still, and the clone's to build on. Named and saved first: a restarted agent finds both.
+    Task<void> make_next_overlays();
+    Task<void> turn_to_next_overlays();
     Task<void> wait_for_link();  // until what is set up really passes frames
     bool is_link_up() const;
     // x-ignore-shared and events; on both sides, before any device state is written or read.
@@ -91,6 +95,7 @@ private:
     Result<void> remove_port();  // fine when it is not there
     Task<void> set_vhost_link(bool up);
     Task<void> await_switch();
+    Task<void> make_disks();
     Task<void> ask_to_leave(pid_t pid);
     Task<bool> wait_gone(pid_t pid, std::chrono::milliseconds deadline);
     Task<std::string> query_status();

@@ -94,6 +94,9 @@ Task<void> Machine::prepare_migration(bool incoming) {
     bj::array wanted;
     for (const char* capability : {"x-ignore-shared", "events"})
         wanted.push_back(bj::object{{"capability", capability}, {"state", true}});
+    // Until it is let run it locks no disk: the source may have to go on with them.
+    if (incoming)
+        wanted.push_back(bj::object{{"capability", "late-block-activate"}, {"state", true}});
     bj::object capabilities{{"capabilities", std::move(wanted)}};
     Result<bj::value> set =
         co_await (*client)->execute("migrate-set-capabilities", std::move(capabilities));

@@ -13,6 +13,14 @@ BOOST_DESCRIBE_ENUM(Origin, boot, incoming)
 enum class PausedFor { nobody, copy, merge_source, merge_destination, handover };
 BOOST_DESCRIBE_ENUM(PausedFor, nobody, copy, merge_source, merge_destination, handover)
 
+// The overlays on one disk's base, oldest first. `shared`: others build on them, they are read only.
+// `own`: nobody else's; the last one is what the guest writes.
+struct DiskState {
+    std::vector<std::string> shared, own;
+    bool made = false;  // the last one; until then it is only a name
+};
+BOOST_DESCRIBE_STRUCT(DiskState, (), (shared, own, made))
+
 struct VmRecord {
     protocol::VmSpec spec;
     std::optional<std::string> owner_job;
@@ -28,12 +36,14 @@ struct VmRecord {
     bool retired = false;        // gone on purpose: a file of vm_dir does not bring it back
     PausedFor paused_for = PausedFor::nobody;
     std::int64_t paused_at_ms = 0;               // unix time of the last pause
+    std::vector<DiskState> disks;                // one for each of spec.disks, once it was started
     std::optional<protocol::CopyStatus> copy;    // source
     std::optional<protocol::MergeStatus> merge;  // source
     static constexpr std::string_view kRequired[] = {"spec"};
 };
 BOOST_DESCRIBE_STRUCT(VmRecord, (),
                       (spec, owner_job, source_host, origin, role, epoch, started, loaded, let_run,
-                       activated, retired, paused_for, paused_at_ms, holds_regions, copy, merge))
+                       activated, retired, paused_for, paused_at_ms, holds_regions, disks, copy,
+                       merge))
 
 }  // namespace godwit::agent

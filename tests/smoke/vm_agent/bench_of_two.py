@@ -71,6 +71,7 @@ class Agent:
             "transfer_listen": f"0.0.0.0:{port + 1000}" if options.get("transfer_any") else self.transfer,
             "transfer_address": self.transfer, "tls": bench.certificate(name), "state_dir": str(self.root / "state"),
             "run_dir": str(self.root / "run"), "shm_dir": str(self.shm), "bridge": self.bridge,
+            "disk_dir": str(bench.disk_dir),
             "tap_prefix": "gwt" + name[-1], "memory_limit_mib": options.get("memory_limit_mib", 0),
             "transfer_bandwidth_mib_s": options.get("transfer_bandwidth_mib_s", 0),
             "qemu": {"accelerator": "tcg", "shutdown_timeout_s": 1},
@@ -188,6 +189,8 @@ class Bench:
         self.token_file = self.root / "token"
         self.token_file.write_text(self.token + "\n")
         self.token_file.chmod(0o600)
+        self.disk_dir = self.root / "disks"  # both hosts see it
+        self.disk_dir.mkdir()
         self.agents = []
         self.job_token = 1
         guest = pathlib.Path(os.environ["GODWIT_GUEST"])

@@ -213,6 +213,11 @@ INSTANTIATE_TEST_SUITE_P(
                 }},
         Refusal{"GoneFromItsHost", "unknown-vm",
                 [](ControllerRig& r) { r.world.hosts["host-a"].vms.clear(); }},
+        Refusal{"DiskThatBothWouldWrite", "shared-disk",
+                [](ControllerRig& r) {
+                    r.world.hosts["host-a"].vms["web-1"].spec->disks = {
+                        {"/images/a.raw", "raw", true}};
+                }},
         Refusal{"BootWithoutARegion", "no-regions",
                 [](ControllerRig& r) {
                     r.method = "boot";

@@ -61,15 +61,15 @@ TEST(VmFile, EveryErrorIsToldWithItsField) {
         "apiVersion: godwit/v1\nkind: Vm\nspec:\n  id: ../../etc\n  machine: microvm\n  cpu: \"max "
         "-S\"\n  vcpus: 0\n"
         "  memory_mib: 7\n  mac: \"01:00:00:00:00:01\"\n  addresses: [\"10.1.0.10/24\"]\n  disks: "
-        "[{base: /d.img}]\n"
+        "[{base: d.img}, {base: /d, format: vmdk}]\n"
         "  temporary_addresses: [10.1.0.31, \"fd00::31/64\"]\n  vlans: [0]\n"
         "  regions: [{name: a, size_mib: 2}, {name: a}]\n",
         true);
     for (const char* part :
          {"/spec/id", "/spec/machine", "/spec/cpu", "/spec/vcpus", "/spec/memory_mib", "/spec/mac",
-          "/spec/addresses/0", "/spec/disks", "/spec/kernel", "/spec/temporary_addresses/0",
-          "/spec/temporary_addresses ", "/spec/vlans/0", "/spec/regions/0/size_mib",
-          "/spec/regions/1/name"})
+          "/spec/addresses/0", "/spec/disks/0/base", "/spec/disks/1/format", "/spec/kernel",
+          "/spec/temporary_addresses/0", "/spec/temporary_addresses ", "/spec/vlans/0",
+          "/spec/regions/0/size_mib", "/spec/regions/1/name"})
         EXPECT_NE(said.find(part), std::string::npos) << part << " in\n" << said;
 }
 
@@ -84,9 +84,13 @@ std::vector<std::string> words_for(const std::string& host, BootMode mode,
     config.id = host;
     config.run_dir = "/run/" + host;
     config.shm_dir = "/shm,with comma";
-    protocol::VmSpec spec = example();
-    spec.network = network;
-    return qemu_command_line(config.qemu, accelerator, spec, VmPaths(config, spec.id), mode);
+    VmRecord record;
+    record.spec = example();
+    record.spec.network = network;
+    record.spec.disks = {{"/base", "raw"}, {"/own", "raw", true}};
+    record.disks = {{{"/one"}, {"/two,three"}}, {}};
+    return qemu_command_line(config.qemu, accelerator, record, VmPaths(config, record.spec.id),
+                             mode);
 }
 
 bool has(const std::vector<std::string>& words, const std::string& word) {
@@ -101,6 +105,14 @@ TEST(CommandLine, MemoryIsSharedAndRegionsAreTheirOwnDevices) {
                     "godwit.host-a.web-1.ram,share=on"));
     EXPECT_TRUE(has(words, "virtio-pmem-pci,memdev=region0,id=pmem0"));
     EXPECT_FALSE(has(words, "-incoming"));
+}
+
+TEST(CommandLine, DiskIsItsLastOverlayOrTheWritableImage) {
+    const std::vector<std::string> words = words_for("host-a", BootMode::boot);
+    EXPECT_TRUE(
+        has(words, "driver=qcow2,node-name=disk0,file.driver=file,file.filename=/two,,three"));
+    EXPECT_TRUE(has(words, "driver=raw,node-name=disk1,file.driver=file,file.filename=/own"));
+    EXPECT_TRUE(has(words, "virtio-blk-pci,drive=disk0,id=vdisk0"));
 }
 
 TEST(CommandLine, BothHostsBuildTheSameDevices) {
