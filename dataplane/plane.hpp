@@ -162,6 +162,10 @@ public:
         std::uint64_t reset = 0, dropped = 0;
     };
     virtual Result<ResetCount> end_sessions(std::uint16_t vm, std::uint32_t slot, Tell tell) = 0;
+    // Ends one session, unless something has happened to it since it was seen with this stamp
+    // (steer_session_stamp) or it has ended already. Nobody is told. Whether it did.
+    virtual Result<bool> end_untouched(enum steer_table table, const steer_key& key,
+                                       std::uint64_t stamp) = 0;
 
     // A frame of the switch's own, out of a port (PortState::ifindex).
     virtual Result<void> transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) = 0;

@@ -90,6 +90,14 @@ Answer post_reset(Control* control, Request request) {
     co_return answer(control->steerings.reset(vm, *wanted));
 }
 
+Answer post_end_lost(Control* control, Request request) {
+    const std::string vm = request.params["vm"];
+    Result<protocol::EndLostRequest> wanted =
+        json::from_text<protocol::EndLostRequest>(request.body, "end sessions of " + vm);
+    if (!wanted) co_return http::problem_response(wanted.error());
+    co_return answer(control->steerings.end_lost(vm, *wanted));
+}
+
 Answer post_announce(Control* control, Request request) {
     const std::string vm = request.params["vm"];
     Result<protocol::Fence> fence =
@@ -156,6 +164,7 @@ std::vector<http::Route> control_routes(Control& control) {
         {"GET", "/v1/vms/{vm}/steering", get_steering},
         {"DELETE", "/v1/vms/{vm}/steering", delete_steering},
         {"POST", "/v1/vms/{vm}:reset", post_reset},
+        {"POST", "/v1/vms/{vm}:end-lost", post_end_lost},
         {"POST", "/v1/vms/{vm}:announce", post_announce},
         {"GET", "/v1/sessions", get_sessions},
         {"GET", "/v1/ports", get_ports},

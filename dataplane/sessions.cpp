@@ -4,6 +4,10 @@
 
 #include "dataplane/names.hpp"
 
+#include <algorithm>
+#include <charconv>
+#include <unordered_set>
+
 namespace godwit::dataplane {
 namespace {
 
@@ -52,6 +56,17 @@ std::string peer_text(const Entry& entry, bool wide) {
     return wide ? "[" + to_text(peer) + "]" + port : to_text(peer) + port;
 }
 
+steer_key key_of(const Entry& entry) {
+    const steer_slot& slot = entry.slot;
+    return {slot.peer_be,
+            slot.peer_port,
+            slot.vm_port,
+            slot.address_id,
+            slot.protocol,
+            0,
+            {entry.peer_rest[0], entry.peer_rest[1], entry.peer_rest[2]}};
+}
+
 using NamedVm = std::pair<const std::string, VmState>;
 
 protocol::SessionRow row_of(const Entry& entry, bool wide, const NamedVm& vm, Plane& plane) {
@@ -67,6 +82,7 @@ protocol::SessionRow row_of(const Entry& entry, bool wide, const NamedVm& vm, Pl
     row.port = entry.slot.vm_port;
     const auto idle = static_cast<std::int32_t>(plane.tick() - entry.slot.last_tick);
     row.idle_s = idle < 0 ? 0 : static_cast<std::uint32_t>(idle) / plane.ticks_per_second();
+    row.stamp = std::to_string(steer_session_stamp(&entry.slot));
     return row;
 }
 
@@ -92,6 +108,48 @@ protocol::SessionList list_sessions(Plane& plane, const std::map<std::string, Vm
         });
     }
     return list;
+}
+
+namespace {
+
+std::unordered_set<std::uint64_t> stamps_of(const std::vector<protocol::LostSession>& sessions) {
+    std::unordered_set<std::uint64_t> stamps;
+    for (const protocol::LostSession& one : sessions) {
+        std::uint64_t stamp = 0;
+        const char* end = one.stamp.data() + one.stamp.size();
+        if (std::from_chars(one.stamp.data(), end, stamp).ptr == end) stamps.insert(stamp);
+    }
+    return stamps;
+}
+
+}  // namespace
+
+Result<std::uint64_t> end_lost(Plane& plane, const NamedVm& vm, std::uint32_t slot,
+                               const std::vector<protocol::LostSession>& sessions) {
+    const std::unordered_set<std::uint64_t> stamps = stamps_of(sessions);
+    std::uint64_t ended = 0;
+    Result<void> all_well;
+    for (const bool wide : {false, true}) {
+        const steer_table table = wide ? STEER_SESSIONS6 : STEER_SESSIONS4;
+        each_entry(plane, table, [&](const Entry& entry) {
+            const std::uint64_t stamp = steer_session_stamp(&entry.slot);
+            if (!all_well || !stamps.contains(stamp) ||
+                steer_key_vm(entry.slot.address_id) != vm.second.index ||
+                steer_meta_owner(entry.slot.meta) != slot ||
+                entry.slot.protocol != WIRE_PROTOCOL_TCP)
+                return;
+            const protocol::SessionRow row = row_of(entry, wide, vm, plane);
+            const protocol::LostSession seen{row.address, row.peer, row.stamp, row.port};
+            if (std::ranges::find(sessions, seen) == sessions.end()) return;
+            Result<bool> done = plane.end_untouched(table, key_of(entry), stamp);
+            if (!done)
+                all_well = std::unexpected(std::move(done).error());
+            else if (*done)
+                ++ended;
+        });
+    }
+    if (!all_well) return std::unexpected(std::move(all_well).error());
+    return ended;
 }
 
 std::uint64_t used_slots(Plane& plane, steer_table table) {

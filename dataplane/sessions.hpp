@@ -17,6 +17,10 @@ struct SessionFilter {
 
 protocol::SessionList list_sessions(Plane& plane, const std::map<std::string, VmState>& vms,
                                     const SessionFilter& filter);
+// Ends those of `slot`'s TCP sessions that are listed and unchanged. How many.
+Result<std::uint64_t> end_lost(Plane& plane, const std::pair<const std::string, VmState>& vm,
+                               std::uint32_t slot,
+                               const std::vector<protocol::LostSession>& sessions);
 // Live and lingering entries of one table.
 std::uint64_t used_slots(Plane& plane, steer_table table);
 std::uint64_t capacity(Plane& plane, steer_table table);

@@ -3,6 +3,7 @@
 #include "lib/log.hpp"
 
 #include "dataplane/names.hpp"
+#include "dataplane/sessions.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -56,6 +57,14 @@ std::size_t speaking_slot(const VmState& state) {
 
 Error unknown_vm(const std::string& vm) {
     return {Fault::Missing, "find " + vm, "this switch does not manage it", "unknown-vm"};
+}
+
+Result<std::uint32_t> slot_of(const VmState& state, const std::string& backend,
+                              const std::string& doing) {
+    for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot)
+        if (!backend.empty() && state.slots[slot].name == backend) return slot;
+    return fail(Fault::Rejected, doing, "/backend: \"" + backend + "\" is none of its backends",
+                "unknown-backend");
 }
 
 }  // namespace
@@ -207,13 +216,9 @@ Result<protocol::ResetResult> Steerings::reset(const std::string& vm,
     if (state.reset && state.reset->job == request.command.job &&
         state.reset->step == request.command.step)
         return state.reset->result;
-    auto slot = std::ranges::find(state.slots, request.backend, &SlotState::name);
-    if (slot == state.slots.end())
-        return fail(Fault::Rejected, "reset sessions of " + vm,
-                    "/backend: \"" + request.backend + "\" is none of its backends",
-                    "unknown-backend");
-    const auto number = static_cast<std::uint32_t>(slot - state.slots.begin());
-    Result<Plane::ResetCount> ended = plane_.end_sessions(state.index, number, Plane::Tell::peers);
+    Result<std::uint32_t> slot = slot_of(state, request.backend, "reset sessions of " + vm);
+    if (!slot) return std::unexpected(std::move(slot).error());
+    Result<Plane::ResetCount> ended = plane_.end_sessions(state.index, *slot, Plane::Tell::peers);
     if (!ended) return std::unexpected(std::move(ended).error().within("reset sessions of " + vm));
     ResetOutcome outcome{request.command.job, request.command.step, {ended->reset, ended->dropped}};
     state.reset = outcome;
@@ -221,6 +226,21 @@ Result<protocol::ResetResult> Steerings::reset(const std::string& vm,
     if (!saved) return std::unexpected(std::move(saved).error().within("reset sessions of " + vm));
     look_at_drains();
     return outcome.result;
+}
+
+// Repeating it changes nothing: what has ended has another stamp.
+Result<protocol::EndLostResult> Steerings::end_lost(const std::string& vm,
+                                                    const protocol::EndLostRequest& request) {
+    Result<void> current = check_token(request.command.token);
+    if (!current) return std::unexpected(std::move(current).error());
+    auto known = state_.vms.find(vm);
+    if (known == state_.vms.end()) return std::unexpected(unknown_vm(vm));
+    Result<std::uint32_t> slot = slot_of(known->second, request.backend, "end sessions of " + vm);
+    if (!slot) return std::unexpected(std::move(slot).error());
+    Result<std::uint64_t> ended = dataplane::end_lost(plane_, *known, *slot, request.sessions);
+    if (!ended) return std::unexpected(std::move(ended).error().within("end sessions of " + vm));
+    look_at_drains();
+    return protocol::EndLostResult{*ended, request.sessions.size() - *ended};
 }
 
 Result<VmSetup> Steerings::announcement(const std::string& vm, std::uint64_t token) {

@@ -33,6 +33,9 @@ public:
     Result<void> remove(const std::string& vm, std::uint64_t token);
     Result<protocol::ResetResult> reset(const std::string& vm,
                                         const protocol::ResetRequest& request);
+    // Ends what the guest behind a backend has lost, each if nothing has happened to it since it was listed.
+    Result<protocol::EndLostResult> end_lost(const std::string& vm,
+                                             const protocol::EndLostRequest& request);
     // Checks the token only; the caller sends the frames (announce.hpp).
     Result<VmSetup> announcement(const std::string& vm, std::uint64_t token);
 

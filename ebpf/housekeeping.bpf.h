@@ -92,6 +92,17 @@ int end_sessions(struct plane_end *arg)
     return 0;
 }
 
+// One session, if nothing has happened to it since user space saw it.
+SEC("syscall")
+int end_untouched(struct plane_untouched *arg)
+{
+    struct steer_plane plane = {0};
+    struct steer_key key = arg->key;
+    arg->ended = arg->wide ? steer_end_untouched(&plane, STEER_SESSIONS6, &key, arg->stamp)
+                           : steer_end_untouched(&plane, STEER_SESSIONS4, &key, arg->stamp);
+    return 0;
+}
+
 // User space has no other way to read the unit of last_tick.
 SEC("syscall")
 int read_tick(uint64_t *arg)

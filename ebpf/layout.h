@@ -61,5 +61,11 @@ struct plane_end {
     uint32_t tell; /* 1: the peers of TCP sessions are answered with an RST */
     uint32_t reset, dropped;
 };
+struct plane_untouched { /* argument of `end_untouched` */
+    uint64_t stamp;
+    struct steer_key key;
+    uint32_t wide;
+    uint32_t ended;
+};
 
 #endif

@@ -125,6 +125,15 @@ Result<dataplane::Plane::ResetCount> EbpfPlane::end_sessions(std::uint16_t vm, s
     return ResetCount{argument.reset, argument.dropped};
 }
 
+Result<bool> EbpfPlane::end_untouched(enum steer_table table, const steer_key& key,
+                                      std::uint64_t stamp) {
+    plane_untouched argument{stamp, key, steer_is_v6_table(table), 0};
+    Result<void> ran =
+        run_program(program_fd("end_untouched"), &argument, sizeof(argument), "end_untouched");
+    if (!ran) return std::unexpected(std::move(ran).error());
+    return argument.ended != 0;
+}
+
 // A socket each time: announcements are rare.
 Result<void> EbpfPlane::transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) {
     const Fd socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));

@@ -45,6 +45,8 @@ public:
     int events_fd() override;
     void poll_events(const std::function<void(const Drained&)>& on_drained) override;
     Result<ResetCount> end_sessions(std::uint16_t vm, std::uint32_t slot, Tell tell) override;
+    Result<bool> end_untouched(enum steer_table table, const steer_key& key,
+                               std::uint64_t stamp) override;
     Result<void> transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) override;
     dataplane::Tap* tap() override;
 

@@ -248,12 +248,19 @@ struct AddressRequest {
 };
 BOOST_DESCRIBE_STRUCT(AddressRequest, (), (command, present, absent))
 
+struct TcpSocket {
+    std::string address, peer;  // peer "10.0.0.9:4000"
+    std::uint16_t port = 0;     // the guest's
+};
+BOOST_DESCRIBE_STRUCT(TcpSocket, (), (address, peer, port))
 struct SocketTable {
     std::uint64_t tcp_established = 0;         // on the hosted addresses
     std::vector<std::string> peers;            // "10.0.0.9:4000" of each
     std::vector<std::uint16_t> tcp_listening;  // ports on a hosted or on any address, ascending
+    // Every connection on the hosted addresses, in whatever state: opening, closing and TIME-WAIT too.
+    std::vector<TcpSocket> tcp;
 };
-BOOST_DESCRIBE_STRUCT(SocketTable, (), (tcp_established, peers, tcp_listening))
+BOOST_DESCRIBE_STRUCT(SocketTable, (), (tcp_established, peers, tcp_listening, tcp))
 
 struct QuiesceRequest {
     Command command;

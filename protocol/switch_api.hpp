@@ -8,6 +8,7 @@
 //   GET    /v1/vms/{vm}/steering          -> VmSteering
 //   DELETE /v1/vms/{vm}/steering?token=   the VM is no longer managed; its sessions are dropped
 //   POST   /v1/vms/{vm}:reset             ResetRequest -> ResetResult: RST to every TCP session left
+//   POST   /v1/vms/{vm}:end-lost          EndLostRequest -> EndLostResult: TCP sessions that the guest has lost
 //   POST   /v1/vms/{vm}:announce          Fence -> {}: GARP / unsolicited NA x3 on every uplink
 //   GET    /v1/sessions?vm=&owner=&limit= -> SessionList, read from the mapped table
 //   GET    /v1/ports                      -> [PortStatus]
@@ -124,8 +125,32 @@ struct SessionRow {
         state;               // peer "10.0.0.9:4000", state "established"
     std::uint16_t port = 0;  // the VM's
     std::uint32_t idle_s = 0;
+    std::string stamp;  // another one as soon as a packet of the session has passed
 };
-BOOST_DESCRIBE_STRUCT(SessionRow, (), (vm, owner, protocol, address, peer, state, port, idle_s))
+BOOST_DESCRIBE_STRUCT(SessionRow, (),
+                      (vm, owner, protocol, address, peer, state, port, idle_s, stamp))
+
+// A row of the session list, as it was.
+struct LostSession {
+    std::string address, peer, stamp;
+    std::uint16_t port = 0;
+    bool operator==(const LostSession&) const = default;
+    static constexpr std::string_view kRequired[] = {"address", "peer", "stamp", "port"};
+};
+BOOST_DESCRIBE_STRUCT(LostSession, (), (address, peer, stamp, port))
+struct EndLostRequest {
+    Command command;
+    std::string backend;  // whose they are
+    std::vector<LostSession> sessions;
+    static constexpr std::string_view kRequired[] = {"command", "backend", "sessions"};
+};
+BOOST_DESCRIBE_STRUCT(EndLostRequest, (), (command, backend, sessions))
+struct EndLostResult {
+    std::uint64_t ended = 0;
+    std::uint64_t kept =
+        0;  // something has happened to them since, or they have ended by themselves
+};
+BOOST_DESCRIBE_STRUCT(EndLostResult, (), (ended, kept))
 struct SessionList {
     std::vector<SessionRow> sessions;
     std::uint64_t total = 0;  // matching, `sessions` may be cut at the limit

@@ -74,6 +74,21 @@ STEER_INLINE bool steer_end_line(struct steer_plane *plane, enum steer_table tab
     return true;
 }
 
+// Ends the session of `key` if nothing has happened to it since it was seen with this stamp. A packet in the very
+// tick of the last one leaves no trace: who sees the stamp again later knows that there was none.
+STEER_COLD uint32_t steer_end_untouched(struct steer_plane *plane, enum steer_table table,
+                                        const struct steer_key *key, uint64_t stamp)
+{
+    uint32_t meta;
+    if (!plane || !key || table >= STEER_TABLES)
+        return 0;
+    struct vm_record *vm = steer_vm(plane, steer_key_vm(key->address_id));
+    struct steer_slot *slot = steer_find(plane, table, key, &meta);
+    if (!vm || !slot || meta & STEER_META_CLOSED || steer_session_stamp(slot) != stamp)
+        return 0;
+    return steer_session_remove(plane, vm, table, slot, (uint32_t)(stamp >> 32)) ? 1 : 0;
+}
+
 // A TCP segment towards a hosted address on a session that was ended so: whoever sends it is told. A SYN is a new
 // session and ends the matter, and a RST needs no answer. Not a managed VM: its frames pass the fence first.
 STEER_COLD uint32_t steer_was_reset(struct steer_plane *plane, struct steer_packet *p)

@@ -110,4 +110,10 @@ STEER_INLINE uint32_t steer_meta_next_generation(uint32_t meta)
 }
 STEER_INLINE uint32_t steer_key_vm(uint32_t address_id) { return address_id / STEER_ADDRESSES_PER_VM; }
 
+// An open session as somebody has seen it: whatever happens to it changes this number.
+STEER_INLINE uint64_t steer_session_stamp(const struct steer_slot *slot)
+{
+    return (uint64_t)steer_load32(&slot->meta) << 32 | steer_load32(&slot->last_tick);
+}
+
 #endif

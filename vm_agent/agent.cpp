@@ -270,6 +270,7 @@ Task<protocol::SocketTable> Agent::sockets(std::string vm) {
         protocol::SocketTable part = guest::socket_table_of(*text, own);
         table.tcp_established += part.tcp_established;
         table.peers.insert(table.peers.end(), part.peers.begin(), part.peers.end());
+        table.tcp.insert(table.tcp.end(), part.tcp.begin(), part.tcp.end());
         table.tcp_listening.insert(table.tcp_listening.end(), part.tcp_listening.begin(),
                                    part.tcp_listening.end());
     }

@@ -47,6 +47,11 @@ Task<void> SwitchClient::forget(std::string vm, std::uint64_t token) {
 Task<protocol::ResetResult> SwitchClient::reset(std::string vm, protocol::ResetRequest request) {
     return call<protocol::ResetResult>("POST", "/v1/vms/" + vm + ":reset", json::to_json(request));
 }
+Task<protocol::EndLostResult> SwitchClient::end_lost(std::string vm,
+                                                     protocol::EndLostRequest request) {
+    return call<protocol::EndLostResult>("POST", "/v1/vms/" + vm + ":end-lost",
+                                         json::to_json(request));
+}
 Task<void> SwitchClient::announce(std::string vm, std::uint64_t token) {
     return only("POST", "/v1/vms/" + vm + ":announce", json::to_json(protocol::Fence{token}));
 }

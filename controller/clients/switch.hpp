@@ -27,6 +27,7 @@ public:
     Task<protocol::VmSteering> steer(std::string vm, protocol::Steering steering);
     Task<void> forget(std::string vm, std::uint64_t token);
     Task<protocol::ResetResult> reset(std::string vm, protocol::ResetRequest request);
+    Task<protocol::EndLostResult> end_lost(std::string vm, protocol::EndLostRequest request);
     Task<void> announce(std::string vm, std::uint64_t token);
     // `query` is "?vm=...&limit=..." or empty, already encoded.
     Task<protocol::SessionList> sessions(std::string query);

@@ -2,6 +2,8 @@
 
 #include "lib/log.hpp"
 
+#include "controller/steps/guest_sockets.hpp"
+
 namespace godwit::controller {
 
 namespace {
@@ -141,6 +143,7 @@ void take_up_sessions(JobRun& run, const protocol::VmSteering& seen) {
 }
 
 Task<void> wait_until_drained(JobRun& run, Drain drain) {
+    GuestSockets guest;
     while (true) {
         // Before the look: a `drained` event that comes during it must not be slept over.
         const std::uint64_t rung = run.bell.rung();
@@ -151,6 +154,8 @@ Task<void> wait_until_drained(JobRun& run, Drain drain) {
         if (drain.staying == run.job.facts.destination.name)
             looked = co_await check_destination_lives(run);
         if (!looked) co_return looked;
+        Result<void> compared = co_await guest.look(run, drain);
+        if (!compared) co_return compared;
         Result<void> paused = co_await run.pause(rung);
         if (!paused) co_return paused;
     }

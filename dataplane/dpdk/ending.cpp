@@ -30,4 +30,9 @@ Plane::ResetCount end_sessions(steer_plane& plane, std::uint16_t vm, std::uint32
     return {ending.reset, ending.dropped};
 }
 
+bool end_untouched(steer_plane& plane, enum steer_table table, const steer_key& key,
+                   std::uint64_t stamp) {
+    return steer_end_untouched(&plane, table, &key, stamp) != 0;
+}
+
 }  // namespace godwit::dpdk

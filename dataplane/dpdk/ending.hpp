@@ -23,5 +23,8 @@ private:
 // dataplane::Plane::end_sessions.
 dataplane::Plane::ResetCount end_sessions(steer_plane& plane, std::uint16_t vm, std::uint32_t slot,
                                           dataplane::Plane::Tell tell);
+// dataplane::Plane::end_untouched.
+bool end_untouched(steer_plane& plane, enum steer_table table, const steer_key& key,
+                   std::uint64_t stamp);
 
 }  // namespace godwit::dpdk

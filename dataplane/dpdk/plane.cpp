@@ -233,6 +233,11 @@ Result<dataplane::Plane::ResetCount> DpdkPlane::end_sessions(std::uint16_t vm, s
     return dpdk::end_sessions(state_->at_this_tick(), vm, slot, tell);
 }
 
+Result<bool> DpdkPlane::end_untouched(enum steer_table table, const steer_key& key,
+                                      std::uint64_t stamp) {
+    return dpdk::end_untouched(state_->at_this_tick(), table, key, stamp);
+}
+
 // The worker says that some VM may be drained; whose counters are zero says which.
 void DpdkPlane::poll_events(const std::function<void(const Drained&)>& on_drained) {
     eventfd_t raised = 0;

@@ -235,7 +235,7 @@ std::vector<http::Route> FakeWorld::agent_routes(const std::string& name) {
             200, AddressList{host.guest_addresses.value_or(at(r)->second.spec->addresses)});
     };
     const auto sockets = [&host](const http::Request&) {
-        SocketTable table{host.guest_sockets, {}, {22, 80}};
+        SocketTable table{host.guest_sockets, {}, {22, 80}, host.guest_tcp};
         if (host.guest_sockets > 0) table.peers = {"10.0.0.9:4000"};
         if (host.looks_until_listening > 0) {
             --host.looks_until_listening;

@@ -49,6 +49,18 @@ public:
         return count;
     }
 
+    Result<bool> end_untouched(enum steer_table table, const steer_key& key,
+                               std::uint64_t stamp) override {
+        order.push_back("end " + std::to_string(key.peer_port) + " of table " +
+                        std::to_string(table));
+        for (steer_line& line : lines_)
+            for (steer_slot& slot : line.slot)
+                if (slot.peer_port == key.peer_port && stamp == steer_session_stamp(&slot)) {
+                    slot = {};
+                    return true;
+                }
+        return false;
+    }
     Result<void> transmit(std::uint32_t ifindex, std::span<const std::uint8_t> frame) override {
         sent.emplace_back(ifindex, std::vector(frame.begin(), frame.end()));
         return {};

@@ -256,6 +256,41 @@ http::Response FakeWorld::reset_sessions(const http::Request& request) {
     return http::json_response(200, result);
 }
 
+std::vector<SessionRow> FakeWorld::listed(const std::string& backend) const {
+    std::vector<SessionRow> rows;
+    for (const auto& [name, vm] : managed)
+        for (const BackendSteering& one : vm.steering.backends)
+            for (std::uint64_t i = 0; one.name == backend && i < one.sessions; ++i) {
+                SessionRow row{name, backend, "tcp", "10.1.0.10", "10.0.0.9:", "established"};
+                row.peer += std::to_string(4000 + i);
+                row.port = 80;
+                row.stamp = std::to_string(stamp_);
+                rows.push_back(row);
+            }
+    return rows;
+}
+
+std::vector<TcpSocket> FakeWorld::sockets_of(const std::string& backend) const {
+    std::vector<TcpSocket> sockets;
+    for (const SessionRow& row : listed(backend))
+        sockets.push_back({row.address, row.peer, row.port});
+    return sockets;
+}
+
+http::Response FakeWorld::end_lost(const http::Request& request) {
+    const EndLostRequest wanted = read<EndLostRequest>(request);
+    BackendSteering* backend = find(managed[request.params.at("vm")].steering, wanted.backend);
+    if (!backend) return problem(Fault::Rejected, "no such backend", "unknown-backend");
+    EndLostResult result;
+    for (const LostSession& lost : wanted.sessions) {
+        for (const TcpSocket& held : hosts[wanted.backend].guest_tcp)
+            if (held.peer == lost.peer) violate("the guest still has " + lost.peer);
+        ++(lost.stamp == std::to_string(stamp_) ? result.ended : result.kept);
+    }
+    backend->sessions -= std::min(backend->sessions, result.ended);
+    return http::json_response(200, result);
+}
+
 namespace {
 
 Task<void> send_all(std::vector<http::Event> events, std::shared_ptr<http::EventSink> sink) {
@@ -351,8 +386,11 @@ std::vector<http::Route> FakeWorld::switch_routes() {
     const auto fence = [this](const http::Request&) {
         return http::json_response(200, Fence{switch_token});
     };
-    const auto sessions = [](const http::Request&) {
-        return http::json_response(200, SessionList{});
+    const auto sessions = [this](const http::Request& request) {
+        if (packets_pass) ++stamp_;
+        SessionList list{listed(request.query_or("owner", "")), 0};
+        list.total = list.sessions.size();
+        return http::json_response(200, list);
     };
     return {
         route("switch", "PUT", "/v1/fence", fence),
@@ -365,6 +403,8 @@ std::vector<http::Route> FakeWorld::switch_routes() {
         route("switch", "DELETE", "/v1/vms/{vm}/steering", forget),
         route("switch", "POST", "/v1/vms/{vm}:reset",
               [this](const http::Request& r) { return reset_sessions(r); }),
+        route("switch", "POST", "/v1/vms/{vm}:end-lost",
+              [this](const http::Request& r) { return end_lost(r); }),
         route("switch", "POST", "/v1/vms/{vm}:announce", announce),
         route("switch", "GET", "/v1/sessions", sessions),
     };

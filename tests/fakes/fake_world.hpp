@@ -55,6 +55,7 @@ struct FakeHost {
     // What its guest has been given; before that, what its description says it comes up with.
     std::optional<std::vector<std::string>> guest_addresses;
     int refusals_of_addresses = 0;  // the guest is still starting, or never lets itself be told
+    std::vector<protocol::TcpSocket> guest_tcp;  // the guest's connections, in any state
 };
 
 enum class DiesInActivation { before_running, after_running };
@@ -97,6 +98,10 @@ public:
     std::int64_t stood_still_ms = 40;  // when the freeze is over
     bool merge_conflicts = false;      // under on_conflict = fail
     std::uint64_t untracked = 0;
+    // The TCP sessions of a backend as the switch lists them, and as the guest behind it has them.
+    std::vector<protocol::SessionRow> listed(const std::string& backend) const;
+    std::vector<protocol::TcpSocket> sockets_of(const std::string& backend) const;
+    bool packets_pass = false;  // between two looks at the list, on every session
 
     // What is left of jobs on hosts and switch, in words.
     std::vector<std::string> leftovers() const;
@@ -124,6 +129,7 @@ private:
     http::Response put_addresses(FakeHost& host, const http::Request& request);
     http::Response get_steering(const http::Request& request);
     http::Response reset_sessions(const http::Request& request);
+    http::Response end_lost(const http::Request& request);
     http::Response put_incoming(FakeHost& host, const http::Request& request);
     http::Response put_copy(FakeHost& host, const http::Request& request);
     http::Response get_copy(FakeHost& host, const http::Request& request);
@@ -139,6 +145,7 @@ private:
     bool is_stale(std::uint64_t& highest, std::uint64_t token);
 
     boost::asio::io_context& io_;
+    std::uint64_t stamp_ = 7;
     std::string secret_;
     std::map<std::string, std::unique_ptr<http::Server>> servers_;
     std::map<std::string, std::string> addresses_;

@@ -131,6 +131,41 @@ class Server:
             one.sendto(self.name + data, sender)
 
 
+class LateServers:
+    """Say that they work on the question, and answer when the client has closed its half and `answer` is set."""
+
+    def __init__(self, names, port=7001):
+        self.answer = threading.Event()
+        for place in names:
+            in_place(place, lambda: pathlib.Path("/proc/sys/net/ipv4/tcp_fastopen").write_text("3"))
+            tcp = in_place(place, lambda: socket.create_server(("::", port), family=socket.AF_INET6,
+                                                               dualstack_ipv6=True))
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
+            threading.Thread(target=self._accept, args=(tcp, place.encode()), daemon=True).start()
+
+    def _accept(self, tcp, name):
+        while True:
+            peer, _ = tcp.accept()
+            threading.Thread(target=self._serve, args=(peer, name), daemon=True).start()
+
+    def _serve(self, peer, name):
+        with peer:
+            question = b""
+            peer.sendall(name + b" working")
+            while data := peer.recv(4096):
+                question += data
+            self.answer.wait()
+            peer.sendall(name + b" " + question)
+
+
+def taken_in_syn(place):
+    """Connections whose data in the SYN the kernel of `place` has taken."""
+    names, values = [line.split() for line in in_place(
+        place, lambda: pathlib.Path("/proc/thread-self/net/netstat").read_text()).splitlines()
+        if line.startswith("TcpExt")]
+    return int(values[names.index("TCPFastOpenPassive")])
+
+
 class Flow:
     """A client's connection or UDP flow: say() returns what came back."""
 

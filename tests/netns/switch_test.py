@@ -17,12 +17,16 @@ from switch import Events, Switch
 UDP = socket.SOCK_DGRAM
 
 
+MSG_FASTOPEN = 0x20000000  # socket(7), tcp(7)
+
+
 def setUpModule():
-    global SWITCH
+    global SWITCH, LATE
     unittest.addModuleCleanup(places.remove)
     places.make(PLANE)
     for place in ("a", "b", "c"):
         Server(place)
+    LATE = places.LateServers(("a", "b"))
     SWITCH = Switch(PROGRAM, PLANE)
     unittest.addModuleCleanup(SWITCH.remove)
     SWITCH.start()
@@ -252,6 +256,71 @@ class Resets(Story):
                 flow.say()
         self.assertGreaterEqual(SWITCH.reasons()["reset-told"], len(old))
         self.assertEqual(self.who(new), {"b"})
+
+
+class Endings(Story):
+    def test_a_half_closed_session_goes_on_with_its_owner(self):
+        LATE.answer.clear()
+        flows = [self.flow(address, port=7001) for address in (VM4, VM6)]
+        for flow in flows:
+            flow.socket.sendall(b"question")
+            flow.socket.shutdown(socket.SHUT_WR)
+        for flow in flows:
+            self.assertEqual(flow.socket.recv(4096), b"a working")
+        self.flip()
+        states = [row["state"] for row in self.rows("host-a")]
+        self.assertEqual(states, ["half-closed"] * len(flows))
+        LATE.answer.set()
+        for flow in flows:
+            self.assertEqual(flow.socket.recv(4096), b"a question")
+            self.assertEqual(flow.socket.recv(4096), b"")
+        self.eventually(lambda: SWITCH.status()["drained"], "both have closed")
+
+    def test_data_in_the_syn_reaches_who_gets_the_session(self):
+        LATE.answer.set()
+        for to in ("a", "b"):
+            for _ in range(3):  # the first one brings the cookie, and another VM does not know it
+                one = places.in_place("client", lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+                one.sendto(b"!", MSG_FASTOPEN, (VM4, 7001))  # blocking: it connects
+                one.settimeout(5)
+                one.shutdown(socket.SHUT_WR)
+                with one:
+                    self.assertEqual(self.all_of(one), f"{to} working{to} !".encode())
+            self.assertGreater(places.taken_in_syn(to), 0)
+            self.flip()
+
+    def test_lost_sessions_are_ended_if_they_are_as_they_were(self):
+        lost, talks, other = (self.flow() for _ in range(3))
+        self.assertEqual(self.who([lost, talks, other]), {"a"})
+        self.flip()
+        rows = self.rows("host-a")
+        self.eventually(lambda: self.who([talks]) == {"a"} and self.stamp(talks) not in [row["stamp"] for row in rows],
+                        "a packet changes the stamp")
+        name = "{}:{}".format(*other.socket.getsockname())
+        request = {"command": {"token": 1, "job": "j-1", "step": "lost"}, "backend": "host-a",
+                   "sessions": [{key: row[key] for key in ("address", "peer", "port", "stamp")}
+                                for row in rows if row["peer"] != name]}
+        self.assertEqual(len(request["sessions"]), 2)
+        self.assertEqual(self.good(SWITCH.call("POST", "/v1/vms/web-1:end-lost", request)), {"ended": 1, "kept": 1})
+        self.assertEqual(SWITCH.backend("host-a")["sessions"], 2)
+        self.assertEqual(self.who([talks, other]), {"a"})
+        self.assertEqual(self.who([lost]), {"a"}, "the VM still has it, and is asked")
+        self.refused(SWITCH.call("POST", "/v1/vms/web-1:end-lost", {**request, "backend": "host-z"}),
+                     422, "unknown-backend")
+
+    def rows(self, owner):
+        rows = self.good(SWITCH.call("GET", f"/v1/sessions?vm=web-1&owner={owner}"))["sessions"]
+        return [row for row in rows if row["protocol"] == "tcp"]
+
+    def stamp(self, flow):
+        name = "{}:{}".format(*flow.socket.getsockname())
+        return next(row["stamp"] for row in self.rows("host-a") if row["peer"] == name)
+
+    def all_of(self, one):
+        parts = []
+        while part := one.recv(4096):
+            parts.append(part)
+        return b"".join(parts)
 
 
 class Restarts(Story):

@@ -200,4 +200,8 @@ std::uint64_t ModelPlane::end_sessions(Slot slot, std::uint16_t vm) {
     return ending.reset;
 }
 
+bool ModelPlane::end_untouched(steer_table table, const steer_key& key, std::uint64_t stamp) {
+    return steer_end_untouched(memory_.get(), table, &key, stamp) != 0;
+}
+
 }  // namespace godwit::test

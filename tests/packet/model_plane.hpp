@@ -27,6 +27,7 @@ public:
     std::uint32_t ticks_per_s() const override { return kTicksPerSecond; }
     void advance_s(std::uint32_t seconds) override;
     std::uint64_t end_sessions(Slot slot, std::uint16_t vm = kVm) override;
+    bool end_untouched(steer_table table, const steer_key& key, std::uint64_t stamp) override;
     void advance_ticks(std::uint32_t ticks);
 
     static constexpr std::uint32_t kTicksPerSecond = 250;

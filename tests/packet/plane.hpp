@@ -86,6 +86,8 @@ public:
     virtual void advance_s(std::uint32_t seconds) = 0;
     // Everything `slot` owns is over, and TCP peers are told when they speak. How many will be.
     virtual std::uint64_t end_sessions(Slot slot, std::uint16_t vm = kVm) = 0;
+    // One session, unless something has happened since it had this stamp.
+    virtual bool end_untouched(steer_table table, const steer_key& key, std::uint64_t stamp) = 0;
 
     // The one write.
     void steer(const Plan& plan, std::uint16_t vm = kVm);

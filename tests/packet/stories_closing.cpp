@@ -1,6 +1,8 @@
 // How single TCP connections end as RFC 9293, 5961 and 5382 say, and how many end at once by command.
 #include "tests/packet/planes.hpp"
 
+#include <algorithm>
+
 namespace godwit::test {
 
 TYPED_TEST_SUITE(EveryPlane, Planes);
@@ -317,6 +319,46 @@ TYPED_TEST(EveryPlane, WhoSpeaksOnASessionThatWasEndedIsTold) {
         EXPECT_TRUE(went_to(this->from_client(client.syn()), kDestinationPort, "new-owner"));
         EXPECT_TRUE(went_to(this->from_client(client.ack()), kDestinationPort, "handshake"))
             << "a new connection of the same ports";
+    }
+}
+
+// The one session of `table`: its key and its stamp.
+template <typename P>
+std::pair<steer_key, std::uint64_t> only_session(P& plane, steer_table table) {
+    for (const steer_line& line : plane.lines(table))
+        for (const steer_slot& slot : std::span(line.slot, steer_is_v6_table(table) ? 1 : 2)) {
+            if (steer_meta_life(slot.meta) != STEER_LIVE) continue;
+            steer_key key{
+                slot.peer_be, slot.peer_port, slot.vm_port, slot.address_id, slot.protocol, 0, {}};
+            if (steer_is_v6_table(table))
+                std::ranges::copy(line.wide.peer_rest, std::begin(key.peer_rest));
+            return {key, steer_session_stamp(&slot)};
+        }
+    ADD_FAILURE() << "no session in table " << table;
+    return {};
+}
+
+// What the guest has lost is ended, unless a packet has passed since somebody looked.
+TYPED_TEST(EveryPlane, ALostSessionIsEndedIfNothingHasHappenedToItSince) {
+    for (const Tcp& client : both_families()) {
+        const steer_table table = client.from.ip.family == 4 ? STEER_SESSIONS4 : STEER_SESSIONS6;
+        this->plane.steer(steady(kSource));
+        this->establish(client, kSource);
+        this->plane.steer(flipped(kSource, kDestination));
+        auto [key, stamp] = only_session(this->plane, table);
+        this->plane.advance_s(5);
+        auto later = only_session(this->plane, table).second;
+        this->from_client(client.data("still here"));
+        EXPECT_FALSE(this->plane.end_untouched(table, key, later)) << "a packet has passed";
+        EXPECT_EQ(this->plane.pinned_to(client), kSource);
+        stamp = only_session(this->plane, table).second;
+        EXPECT_FALSE(this->plane.end_untouched(table, key, stamp ^ 1ull << 32));
+        EXPECT_TRUE(this->plane.end_untouched(table, key, stamp));
+        EXPECT_TRUE(this->plane.is_drained());
+        EXPECT_FALSE(this->plane.end_untouched(table, key, stamp)) << "twice";
+        EXPECT_TRUE(this->plane.is_drained()) << "counted once";
+        EXPECT_TRUE(went_to(this->from_client(client.data("x")), kSourcePort, "previous"))
+            << "the authority says what becomes of it";
     }
 }
 

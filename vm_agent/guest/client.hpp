@@ -44,7 +44,7 @@ private:
 
 // Every global address of every interface but loopback.
 std::vector<std::string> addresses_of(const json::bj::value& interfaces);
-// Established connections on `addresses` in the text of /proc/net/tcp or tcp6 (proc(5)).
+// Connections on `addresses`, and who listens, in the text of /proc/net/tcp or tcp6 (proc(5)).
 protocol::SocketTable socket_table_of(const std::string& proc_text,
                                       const std::vector<std::string>& addresses);
 std::string base64(std::string_view bytes);

@@ -118,13 +118,14 @@ protocol::SocketTable socket_table_of(const std::string& proc_text,
         std::istringstream fields(line);
         std::string number, local, remote, state;
         fields >> number >> local >> remote >> state;
-        if (state != kEstablished && state != kListening) continue;
         std::optional<Endpoint> here = endpoint_of(local), there = endpoint_of(remote);
         if (!here || !there) continue;
         const bool hosted = std::ranges::find(addresses, here->address) != addresses.end();
         if (state == kListening && (hosted || here->address == "0.0.0.0" || here->address == "::"))
             table.tcp_listening.push_back(static_cast<std::uint16_t>(here->port));
         if (state == kListening || !hosted) continue;
+        table.tcp.push_back({here->address, there->text(), static_cast<std::uint16_t>(here->port)});
+        if (state != kEstablished) continue;
         ++table.tcp_established;
         table.peers.push_back(there->text());
     }

@@ -188,4 +188,8 @@ std::uint64_t DpdkPlane::end_sessions(Slot slot, std::uint16_t vm) {
     return dpdk::end_sessions(stages_->worker.plane, vm, slot, dataplane::Plane::Tell::peers).reset;
 }
 
+bool DpdkPlane::end_untouched(enum steer_table table, const steer_key& key, std::uint64_t stamp) {
+    return dpdk::end_untouched(stages_->worker.plane, table, key, stamp);
+}
+
 }  // namespace godwit::test

@@ -396,4 +396,10 @@ std::uint64_t EbpfPlane::end_sessions(Slot slot, std::uint16_t vm) {
     return ended->reset;
 }
 
+bool EbpfPlane::end_untouched(steer_table table, const steer_key& key, std::uint64_t stamp) {
+    Result<bool> ended = kernel_->plane->end_untouched(table, key, stamp);
+    if (!ended) throw std::runtime_error(ended.error().text());
+    return *ended;
+}
+
 }  // namespace godwit::test

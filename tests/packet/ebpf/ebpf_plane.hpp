@@ -26,6 +26,7 @@ public:
     std::uint32_t ticks_per_s() const override;
     void advance_s(std::uint32_t seconds) override;
     std::uint64_t end_sessions(Slot slot, std::uint16_t vm = kVm) override;
+    bool end_untouched(steer_table table, const steer_key& key, std::uint64_t stamp) override;
 
     // Ports that got a copy of the last frame: what a story does not see of a flood.
     const std::vector<Port>& left_by() const { return left_by_; }

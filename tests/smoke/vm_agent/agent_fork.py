@@ -57,6 +57,22 @@ def fork_merge_retire(bench):
     assert destination.get("/v1/vms/web-1/addresses")["addresses"], "seen through the guest's agent"
     sockets = destination.get("/v1/vms/web-1/sockets")
     assert sockets["tcp_established"] >= len(new), sockets
+    assert {name_of(session) for session in new} <= held(destination), sockets
+    gone = new.pop()
+    name = name_of(gone)
+    gone.close()
+    wait_for(lambda: name not in held(destination), 20, "the guest to lose a socket whose client has gone")
+
+
+def name_of(session):
+    """As the guest has the session's socket, and the switch its entry."""
+    there, here = session.client.getpeername()[:2], session.client.getsockname()[:2]
+    return (*there, "{}:{}".format(*here))
+
+
+def held(agent):
+    table = agent.get("/v1/vms/web-1/sockets")["tcp"]
+    return {(one["address"], one["port"], one["peer"]) for one in table}
 
 
 def fencing(bench):

@@ -1,6 +1,7 @@
 // The switch's control half: what a command may say, what is durable, and in which order the plane hears.
 #include "dataplane/config.hpp"
 #include "dataplane/names.hpp"
+#include "dataplane/sessions.hpp"
 #include "dataplane/steering.hpp"
 #include "tests/fakes/fake_plane.hpp"
 
@@ -384,6 +385,42 @@ TEST_F(SwitchSteering, AResetAskedTwiceIsDoneOnce) {
     Result<protocol::ResetResult> nobody = steerings->reset("web-1", {{1, "j-1", "x"}, "host-q"});
     ASSERT_FALSE(nobody);
     EXPECT_EQ(nobody.error().slug, "unknown-backend");
+}
+
+TEST_F(SwitchSteering, LostSessionsAreEndedIfTheyAreAsTheyWereListed) {
+    ASSERT_TRUE(steerings->put("web-1", both("host-b", "host-a", true)));
+    const auto put = [&](std::size_t line, std::uint16_t port, std::uint32_t owner) {
+        steer_slot& slot = plane.lines(STEER_SESSIONS4)[line].slot[0];
+        slot.peer_port = port;
+        slot.vm_port = 80;
+        slot.protocol = 6;
+        slot.meta = STEER_LIVE | owner << STEER_META_OWNER_SHIFT;
+        slot.last_tick = 50;
+    };
+    put(0, 4000, 0);
+    put(1, 4001, 0);
+    put(2, 4002, 1);
+    const auto listed = dataplane::list_sessions(plane, steerings->vms(), {}).sessions;
+    protocol::EndLostRequest request{{1, "j-1", "step"}, "host-a", {}};
+    for (const protocol::SessionRow& row : listed)
+        request.sessions.push_back({row.address, row.peer, row.stamp, row.port});
+    request.sessions.push_back({"10.1.0.10", "0.0.0.0:4000", "no number", 80});
+    plane.lines(STEER_SESSIONS4)[1].slot[0].last_tick = 60;  // a packet has passed
+    const auto ended = steerings->end_lost("web-1", request);
+    ASSERT_TRUE(ended) << ended.error().text();
+    EXPECT_EQ(ended->ended, 1u);
+    EXPECT_EQ(ended->kept, request.sessions.size() - 1);
+    const auto& lines = plane.lines(STEER_SESSIONS4);
+    EXPECT_EQ(lines[0].slot[0].meta, 0u);
+    EXPECT_NE(lines[1].slot[0].meta, 0u);
+    EXPECT_NE(lines[2].slot[0].meta, 0u) << "another owner's";
+    EXPECT_EQ(steerings->end_lost("web-1", request)->ended, 0u) << "asked again";
+
+    request.backend = "host-z";
+    EXPECT_EQ(steerings->end_lost("web-1", request).error().slug, "unknown-backend");
+    EXPECT_EQ(steerings->end_lost("web-9", request).error().slug, "unknown-vm");
+    ASSERT_TRUE(steerings->raise_fence({2}));
+    EXPECT_EQ(steerings->end_lost("web-1", request).error().slug, "stale-epoch");
 }
 
 TEST_F(SwitchSteering, AStateFileThatDoesNotReadStopsTheStart) {

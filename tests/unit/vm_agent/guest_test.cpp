@@ -33,6 +33,11 @@ TEST(Guest, SocketTableCountsWhatIsEstablishedOnTheHostedAddresses) {
     const protocol::SocketTable table = guest::socket_table_of(tcp, {"10.1.0.10"});
     EXPECT_EQ(table.tcp_established, 1u);
     EXPECT_EQ(table.peers, (std::vector<std::string>{"10.0.0.9:4000"}));
+    // In TIME-WAIT it still is one of the guest's.
+    ASSERT_EQ(table.tcp.size(), 2u);
+    EXPECT_EQ(table.tcp[1].address, "10.1.0.10");
+    EXPECT_EQ(table.tcp[1].port, 80);
+    EXPECT_EQ(table.tcp[1].peer, "10.0.0.9:4001");
 }
 
 TEST(Guest, V6SocketsAndMappedV4PeersAreReadable) {
