@@ -42,18 +42,18 @@ struct Sorted {
 
 Result<Sorted> sorted(std::span<const std::byte> records, std::uint64_t limit) {
     Sorted found;
+    const std::byte* begin = records.data();  // of the record: its head is in front of its lines
     Result<void> seen = for_each_record(
         records, limit, [&](const LineRecord& record, const std::byte* lines) -> Result<void> {
+            const std::byte* end = lines + std::popcount(record.mask) * kLineBytes;
             if (!is_zeroed_page(record, lines)) {
-                const std::size_t bytes = std::popcount(record.mask) * kLineBytes;
-                const std::span<const std::byte> head = bytes_of(record);
-                found.kept.insert(found.kept.end(), head.begin(), head.end());
-                found.kept.insert(found.kept.end(), lines, lines + bytes);
+                found.kept.insert(found.kept.end(), begin, end);
             } else if (!found.zeroed.empty() && found.zeroed.back().end() == record.offset) {
                 found.zeroed.back().length += kPageBytes;
             } else {
                 found.zeroed.push_back({record.offset, kPageBytes});
             }
+            begin = end;
             return {};
         });
     if (!seen) return std::unexpected(std::move(seen).error());

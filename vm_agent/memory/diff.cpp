@@ -1,6 +1,7 @@
 #include "vm_agent/memory/diff.hpp"
 
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 #include <immintrin.h>
 #include <string>
@@ -253,8 +254,10 @@ std::vector<std::span<const std::byte>> split_records(std::span<const std::byte>
     std::size_t begin = 0, at = 0;
     while (at < records.size()) {
         LineRecord record{};
-        const std::size_t bytes = read_head(records.subspan(at), record) +
-                                  static_cast<std::size_t>(std::popcount(record.mask)) * kLineBytes;
+        const std::size_t head_bytes = read_head(records.subspan(at), record);
+        if (head_bytes == 0) std::abort();  // these are our own
+        const std::size_t bytes =
+            head_bytes + static_cast<std::size_t>(std::popcount(record.mask)) * kLineBytes;
         if (at + bytes - begin > bytes_max) {
             pieces.push_back(records.subspan(begin, at - begin));
             begin = at;
