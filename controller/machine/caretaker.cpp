@@ -37,6 +37,19 @@ protocol::Steering steady_steering(const HostConfig& host, const protocol::VmSpe
     return wanted;
 }
 
+// A guest that has started anew has the addresses of its image again, which are the hosted ones. Whoever is silent
+// is asked again in the next round.
+Task<void> keep_addresses(Devices& devices, VmRow vm, std::uint64_t token) {
+    if (vm.spec->temporary_addresses.empty() || !vm.spec->guest_agent) co_return Result<void>{};
+    protocol::AddressRequest request{
+        {token, "vm-" + vm.id, "addresses"}, vm.spec->temporary_addresses, vm.spec->addresses};
+    Result<protocol::AddressList> set =
+        co_await devices.agent(vm.host).set_addresses(vm.id, std::move(request));
+    if (!set && set.error().slug == "stale-epoch") co_return passed_on(std::move(set).error());
+    if (!set) log::debug("caretaker", set.error().text());
+    co_return Result<void>{};
+}
+
 }  // namespace
 
 Caretaker::Caretaker(asio::any_io_executor executor, Devices& devices, Journal& journal,
@@ -114,6 +127,8 @@ Task<void> Caretaker::keep_one(VmRow vm, const std::map<std::string, protocol::V
         Result<void> told = co_await refresh_spec(vm);
         if (!told || !vm.spec) co_return told;
     }
+    Result<void> named = co_await keep_addresses(devices_, vm, journal_.token());
+    if (!named) co_return named;
     const auto known = seen.find(vm.id);
     const HostConfig& host = *devices_.host(vm.host);
     protocol::Steering wanted = steady_steering(host, *vm.spec);

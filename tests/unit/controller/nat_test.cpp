@@ -94,6 +94,18 @@ TEST_F(NatStory, ItsSteadySteeringIsPutAgainToASwitchThatHasForgottenIt) {
     EXPECT_EQ(steering().backends.at(0).temporary_addresses, (Texts{"10.1.0.200", "fd00:1::200"}));
 }
 
+TEST_F(NatStory, AGuestThatHasStartedAnewGetsItsAddressesAgain) {
+    begin();
+    world.hosts["host-b"].guest_addresses = {"10.1.0.10", "fd00:1::10"};
+    keep_steady();
+    EXPECT_EQ(*world.hosts["host-b"].guest_addresses, (Texts{"10.1.0.200", "fd00:1::200"}));
+    world.hosts["host-b"].refusals_of_addresses = 1;  // it is starting
+    world.managed.clear();
+    world.sessions_on_hosting = 0;
+    keep_steady();
+    EXPECT_EQ(steering().owner, "host-b@nat") << "one that is silent holds up nothing else";
+}
+
 TEST_F(NatStory, TheWayHomeGivesTheAddressesBack) {
     begin();
     job_id = "j-2";
