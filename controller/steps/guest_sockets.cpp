@@ -73,8 +73,11 @@ Task<void> GuestSockets::look(JobRun& run, Drain drain) {
     const std::string query = "?vm=" + run.job.vm + "&owner=" + drain.leaving + "&limit=" + kListed;
     Result<protocol::SessionList> listed = co_await run.access_switch().sessions(query);
     if (!listed) co_return later(run, std::move(listed).error());
-    Result<protocol::SocketTable> guest =
-        co_await run.devices.agent(drain.leaving).sockets(run.job.vm);
+    // A backend in mode nat is not called like its host; its sockets have its temporary addresses, so that none of
+    // the list was ever seen there, and all are left alone.
+    AgentClient& agent =
+        drain.leaving == run.job.facts.source.name ? run.source() : run.destination();
+    Result<protocol::SocketTable> guest = co_await agent.sockets(run.job.vm);
     if (!guest) co_return later(run, std::move(guest).error());
     std::vector<protocol::LostSession> lost = compare(*listed, *guest);
     if (lost.empty()) co_return Result<void>{};

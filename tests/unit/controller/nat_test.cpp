@@ -134,6 +134,20 @@ TEST_F(NatStory, BothMayHaveAddressesOfTheirOwn) {
     EXPECT_EQ(leases(), (Texts{"10.1.0.201", "fd00:1::201"}));
 }
 
+// Long enough for the guest's sockets to be compared: the backend is not called like the host whose agent knows.
+TEST_F(NatStory, ALongDrainAsksTheAgentOfItsHost) {
+    begin();
+    job_id = "j-2";
+    request.destination.host = "host-a";
+    request.steering = "l2";
+    request.drain = {100, protocol::OnDeadline::reset};
+    world.ending["host-b"] = 0;
+    submit();
+    run_to_rest();
+    expect_ended("succeeded");
+    EXPECT_EQ(seen().result->sessions_reset, 3U);
+}
+
 TEST_F(NatStory, MethodSteerTakesTheAddressesThatTheDestinationHas) {
     method = "steer";
     protocol::AgentVm there = world.hosts["host-a"].vms["web-1"];
