@@ -10,6 +10,7 @@ Everything of a lab carries its prefix (default gw-): namespaces P<place>, lab/o
 logs, state), /run/godwit-lab-P/ (sockets), /dev/shm/godwit-lab-P/ (guests' memory).
 """
 import argparse
+import contextlib
 import fcntl
 import os
 import pathlib
@@ -109,12 +110,24 @@ class Lab:
         for directory in (self.run, self.shm, self.out):
             shutil.rmtree(directory, ignore_errors=True)
 
+    @contextlib.contextmanager
     def locked(self):
-        """Two `up` or `down` of the same lab at once would meet half-made namespaces."""
+        """Two `up` or `down` of the same lab at once would meet half-made namespaces. The file goes with the lock:
+        who gets one that is not there any more waits for the next."""
         path = pathlib.Path(f"/run/godwit-lab-{self.prefix}.lock")
-        handle = open(path, "w")
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        return handle
+        while True:
+            with open(path, "w") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                try:
+                    if not os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+                        continue
+                except FileNotFoundError:
+                    continue
+                try:
+                    yield
+                finally:
+                    path.unlink()
+                return
 
     def keep_logs(self, into):
         shutil.rmtree(into, ignore_errors=True)
