@@ -53,8 +53,8 @@ Flows::Flows(boost::asio::any_io_executor executor, std::string switch_id, Plane
 
 Result<void> Flows::check_plane() const {
     if (tap_) return {};
-    return fail(Fault::Conflict, "look into the plane",
-                "it writes no packets down; only plane ebpf does", "no-flows");
+    return fail(Fault::Conflict, "look into the plane", "this plane writes no packets down",
+                "no-flows");
 }
 
 protocol::FlowSampling Flows::effective() const {

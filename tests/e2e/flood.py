@@ -5,6 +5,7 @@ usage: flood.py syn|ack COUNT MAC          to 10.1.0.10 port 7000, from addresse
 
 It answers ARP for the forged addresses, so that the guest's SYN-ACKs really go out.
 """
+import errno
 import os
 import random
 import socket
@@ -53,6 +54,18 @@ def answer_arp():
         listening.send(frame[6:12] + OURS + b"\x08\x06" + frame[14:20] + b"\0\2" + OURS + frame[38:42] + frame[22:32])
 
 
+def send(sending, frame):
+    """The other end's ring may be full; nothing tells when it has room again, but whoever empties it needs our core."""
+    while True:
+        try:
+            sending.send(frame)
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+        os.sched_yield()
+
+
 def main():
     kind, count, mac = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3].replace(":", ""))
     threading.Thread(target=answer_arp, daemon=True).start()
@@ -60,7 +73,7 @@ def main():
     sending.bind(("eth0", 0))
     flags = {"syn": SYN, "ack": ACK}[kind]
     for _ in range(count):
-        sending.send(segment(flags, random.choice(FORGED), mac))
+        send(sending, segment(flags, random.choice(FORGED), mac))
     print(count)
     sys.stdout.flush()
     os._exit(0)

@@ -26,7 +26,8 @@ SKIP = 77
 
 
 def own_namespace():
-    """Runs this script again in a network namespace of its own; the kernel removes all in it at the end."""
+    """Runs this script again in namespaces of its own, for network and mounts; the kernel removes all in them at the
+    end."""
     if os.environ.get("GODWIT_SMOKE_INSIDE"):
         run("ip", "link", "set", "lo", "up")
         return
@@ -35,7 +36,17 @@ def own_namespace():
         print("skipped: needs root and the guest that ./run setup makes")
         sys.exit(SKIP)
     os.environ["GODWIT_SMOKE_INSIDE"] = "1"
-    os.execvp("unshare", ["unshare", "--net", sys.executable] + sys.argv)
+    os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable] + sys.argv)
+
+
+def unmount(path):
+    """QEMU's last references go with it. Whoever still has some keeps them, and the test says so."""
+    try:
+        wait_for(lambda: subprocess.run(["umount", str(path)], stderr=subprocess.DEVNULL).returncode == 0,
+                 10, "unmounting " + str(path))
+    except BaseException:
+        run("umount", "-l", str(path))
+        raise
 
 
 def run(*command):
@@ -156,10 +167,8 @@ class Agent:
                 os.kill(int(pid_file.read_text()), signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        # QEMU's last references go with it.
         for mounted in (self.shm, self.root / "state"):
-            wait_for(lambda path=mounted: subprocess.run(["umount", str(path)],
-                                                         stderr=subprocess.DEVNULL).returncode == 0, 10, "unmounting")
+            unmount(mounted)
 
 
 class Asking(threading.Thread):
@@ -224,10 +233,12 @@ class Bench:
         self.end()
 
     def end(self):
-        for agent in self.agents:
-            agent.end()
-            run("ip", "link", "del", agent.bridge)
-        shutil.rmtree(self.root)
+        # Each part goes, whatever becomes of the others; in reverse.
+        with contextlib.ExitStack() as parts:
+            parts.callback(shutil.rmtree, self.root)
+            for agent in self.agents:
+                parts.callback(run, "ip", "link", "del", agent.bridge)
+                parts.callback(agent.end)
 
     def command(self, job, step):
         return {"token": self.job_token, "job": job, "step": step}
