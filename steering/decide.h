@@ -172,9 +172,10 @@ STEER_INLINE struct steer_verdict steer_decide_in(const struct steer_facts *f)
         return steer_verdict(STEER_FORWARD, f->chance_owner, STEER_KEEP, STEER_WHY_SECOND_CHANCE);
     if (f->connection)
         return steer_verdict(STEER_FORWARD, f->connection_owner, STEER_GIVE, STEER_WHY_CONNECTION_ID);
-    // The middle of a QUIC connection that uses an id which nobody could see being issued.
+    // The middle of a QUIC connection that uses an id which nobody could see being issued. Not remembered: anybody
+    // can send such a packet, and what is remembered of the original holds its drain.
     if (f->midway && steer_is_draining(f->steer))
-        return steer_verdict(STEER_FORWARD, steer_authority(f->steer), STEER_GIVE, STEER_WHY_PREVIOUS);
+        return steer_verdict(STEER_FORWARD, steer_authority(f->steer), STEER_KEEP, STEER_WHY_PREVIOUS);
     if (f->kind == STEER_UDP || f->kind == STEER_ECHO_REQUEST || f->kind == STEER_OTHER)
         return steer_verdict(STEER_FORWARD, owner, STEER_GIVE, STEER_WHY_NEW_OWNER);
     // The middle or the end of something we do not know, an answer to something we did not see asked: a

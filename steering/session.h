@@ -152,7 +152,9 @@ STEER_INLINE uint32_t steer_meta_from_peer(struct steer_slot *slot, uint32_t met
     if (p->kind == STEER_RST)
         return steer_rst_plausible(slot, meta, p) ? meta | STEER_META_RESET : meta;
     meta |= STEER_META_HEARD_PEER;
-    if (meta & STEER_META_FIN_VM && steer_brings_data(p))
+    // Beyond what the VM has acknowledged: a repeated segment says only that the peer lived then.
+    if (meta & STEER_META_FIN_VM && steer_brings_data(p) &&
+        p->seq + p->length - STEER_PEEK(slot->peer_edge) - 1 < STEER_WINDOW)
         meta |= STEER_META_HALF_USED;
     if (p->ack - STEER_PEEK(slot->vm_edge) + STEER_WINDOW <= 2u * STEER_WINDOW) /* of this very connection */
         meta &= ~(uint32_t)STEER_META_DOUBTED;

@@ -555,8 +555,9 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
     const struct steer_bytes none = {NULL, NULL};
     struct steer_verdict v = p->family == 6 ? steer_managed(plane, c, vm, p, none, address_id, 1)
                                             : steer_managed(plane, c, vm, p, none, address_id, 0);
-    if (p->kind == STEER_UDP && v.action == STEER_PASS && v.why != STEER_WHY_TEMPORARY &&
-        steer_quic_is_long(frame, p->payload_at))
+    // A first fragment's key has become the fragments' own.
+    if (p->kind == STEER_UDP && p->fragment == STEER_WHOLE && v.action == STEER_PASS &&
+        v.why != STEER_WHY_TEMPORARY && steer_quic_is_long(frame, p->payload_at))
         steer_hear_quic(plane, c, p, frame, &v);
     struct steer_outcome out = steer_outcome(vm, v);
     if (c->temporary && v.why != STEER_WHY_TEMPORARY)

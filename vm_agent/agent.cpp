@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
 
 namespace godwit::agent {
 
@@ -37,6 +38,20 @@ std::unexpected<Error> no_memory(const std::string& doing, std::uint64_t wanted,
 
 bool same_spec(const protocol::VmSpec& a, const protocol::VmSpec& b) {
     return json::to_text(a) == json::to_text(b);
+}
+
+bool has_overlays(const VmRecord& record) {
+    return std::ranges::any_of(record.disks, [](const DiskState& disk) {
+        return !disk.own.empty() || !disk.shared.empty();
+    });
+}
+
+// Overlays aside: those are the agent's.
+bool same_disks(const protocol::VmSpec& a, const protocol::VmSpec& b) {
+    return std::ranges::equal(a.disks, b.disks, [](const auto& one, const auto& other) {
+        return one.base == other.base && one.format == other.format &&
+               one.writable == other.writable;
+    });
 }
 
 }  // namespace
@@ -117,6 +132,11 @@ Task<AgentVm> Agent::define(protocol::VmSpec spec) {
             if (machine->is_alive())
                 co_return wrong_state("define VM " + spec.id, VmState::running,
                                       "stopped, or the same description");
+            if (has_overlays(machine->record()) && !same_disks(machine->record().spec, spec))
+                co_return fail(Fault::Conflict, "define VM " + spec.id,
+                               "its disks have overlays that belong to the images they were made "
+                               "over: leave disks as they are, or delete the VM and define it anew",
+                               "disks-in-use");
             machine->record().spec = spec;
         }
         Result<void> kept = machine->save();
@@ -264,8 +284,9 @@ Task<protocol::SocketTable> Agent::sockets(std::string vm) {
         own.push_back(one.substr(0, one.find('/')));
     for (const char* file : {"/proc/net/tcp", "/proc/net/tcp6"}) {
         Result<std::string> text = co_await (*inside)->read_file(file, kDeadline);
-        // A kernel without IPv6 has no tcp6.
-        if (!text && text.error().fault == Fault::Rejected) continue;
+        // A kernel without IPv6 has no tcp6. Anything else that is not read is not empty for that.
+        const bool may_lack = std::string_view(file).ends_with("tcp6");
+        if (!text && may_lack && text.error().fault == Fault::Rejected) continue;
         if (!text) co_return std::unexpected(std::move(text).error());
         protocol::SocketTable part = guest::socket_table_of(*text, own);
         table.tcp_established += part.tcp_established;

@@ -61,6 +61,7 @@ Task<AgentVm> Agent::prepare_incoming(protocol::IncomingRequest request) {
     if (good && request.method != "steer") good = check_disks_can_move(request.spec);
     if (request.method == "boot" || request.method == "steer")
         for (protocol::DiskSpec& disk : request.spec.disks) disk.overlays.clear();
+    if (good) good = check_overlays_are_ours(request.spec, host_.config.disk_dir);
     if (!good) co_return std::unexpected(std::move(good).error().within(doing));
     auto found = machines_.find(vm);
     std::shared_ptr<Machine> machine = found == machines_.end() ? nullptr : found->second;

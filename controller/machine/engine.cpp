@@ -357,7 +357,9 @@ Result<Migration> Engine::resume(const std::string& id, bool observe,
     job->state = job->ending ? State::rolling_back : State::running;
     if (!job->ending) job->error.reset();
     enter(*job, job->phase, journal_.clock().now());
-    job->began = job->ending ? began : began && observe;
+    // What the source was told to go by is not forgotten by trying again.
+    const bool keeps = job->ending || job->phase == Phase::retiring;
+    job->began = began && (keeps || observe);
     job->attempt = attempt + 1;  // another step to the devices: they must not repeat their answer
     const std::string what = observe ? "resume" : "retry-step";
     Result<Flags> written = journal_.write(*job, entry(*job, what));

@@ -95,6 +95,8 @@ Task<void> apply(JobRun& run) {
 // are drained back by the flip, as in every rollback.
 Task<void> compensate(JobRun& run) {
     if (!moves_whole(run.job)) co_return Result<void>{};
+    Result<void> source = co_await check_source_lives(run);
+    if (!source) co_return source;
     protocol::Steering wanted = run.steering("take-back", run.job.facts.source.name);
     wanted.takes_over = run.job.facts.destination.name;
     wanted.hosting = true;

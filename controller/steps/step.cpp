@@ -67,6 +67,17 @@ Task<void> check_destination_lives(JobRun& run) {
                    std::string(kDestinationLost));
 }
 
+// Silence is an answer here: newcomers stay where they are until the source has spoken.
+Task<void> check_source_lives(JobRun& run) {
+    if (!moves_memory(run.job)) co_return Result<void>{};
+    Result<protocol::AgentVm> vm = co_await run.source().vm(run.job.vm);
+    if (!vm && vm.error().fault != Fault::Missing) co_return std::unexpected(std::move(vm).error());
+    if (vm && vm->state != protocol::VmState::stopped) co_return Result<void>{};
+    co_return fail(Fault::Rejected, "go back to the VM on " + run.job.source,
+                   "its QEMU has ended: the destination is kept, resume lets the job go on to it",
+                   "source-lost");
+}
+
 // Only what the job owns: the agent refuses with not-owner otherwise, and then it is not ours to
 // remove.
 Task<void> remove_destination(JobRun& run) {

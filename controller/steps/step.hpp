@@ -89,6 +89,9 @@ inline constexpr std::string_view kDestinationLost = "destination-lost";
 inline constexpr std::string_view kNeverRan = "destination-never-ran";
 // Rejected/destination-lost when its agent says that its QEMU has ended. Silence says nothing.
 Task<void> check_destination_lives(JobRun& run);
+// Before anything is turned back to the source: Rejected/source-lost when it has ended, and then the destination is
+// all that is left.
+Task<void> check_source_lives(JobRun& run);
 // The VM the job made there goes; gone already is as good.
 Task<void> remove_destination(JobRun& run);
 // Ends the copy: the source goes on, alone.

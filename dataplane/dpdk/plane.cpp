@@ -15,6 +15,7 @@
 #include <rte_mbuf.h>
 #include <rte_random.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace godwit::dpdk {
@@ -88,6 +89,23 @@ void write_record(vm_record& to, std::uint16_t vm, const VmSetup& setup,
     }
 }
 
+// In /dev/shm anybody could have made it first, and would own the sessions.
+Result<void> make_place(const std::string& folder) {
+    const std::filesystem::path place = std::filesystem::path(folder + "/.").parent_path();
+    std::error_code none;
+    std::filesystem::create_directories(place.parent_path(), none);
+    if (mkdir(place.c_str(), 0700) != 0 && errno != EEXIST)
+        return fail_errno(Fault::Rejected, "make " + place.string());
+    struct stat about{};
+    if (lstat(place.c_str(), &about) != 0)
+        return fail_errno(Fault::Rejected, "look at " + place.string());
+    if (S_ISDIR(about.st_mode) && about.st_uid == geteuid() && (about.st_mode & 022) == 0)
+        return {};
+    return fail(Fault::Rejected, "keep the session table in " + place.string(),
+                "others may write there: it must be a directory of the switch's own user, not "
+                "writable by others; remove it or set dpdk.table_dir");
+}
+
 }  // namespace
 
 DpdkPlane::DpdkPlane(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -96,8 +114,8 @@ DpdkPlane::~DpdkPlane() = default;
 Result<std::unique_ptr<dataplane::Plane>> DpdkPlane::open(const PlaneOptions& options) {
     auto state = std::make_unique<State>();
     state->options = options;
-    std::error_code error;
-    std::filesystem::create_directories(options.table_dir, error);
+    Result<void> place = make_place(options.table_dir);
+    if (!place) return std::unexpected(std::move(place).error());
     Result<std::unique_ptr<TableFile>> file =
         TableFile::open(options.table_dir + "/dpdk-sessions", options.sizes);
     if (!file) return std::unexpected(std::move(file).error());

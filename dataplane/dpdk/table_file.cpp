@@ -63,7 +63,7 @@ std::size_t bytes_of(const struct steer_config& config) {
 }
 
 Result<int> open_alone(const std::string& path) {
-    Descriptor file{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
+    Descriptor file{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
     if (file.fd < 0) return fail_errno(Fault::Rejected, "open the session table " + path);
     if (flock(file.fd, LOCK_EX | LOCK_NB) != 0)
         return fail(

@@ -155,7 +155,7 @@ Task<std::string> Client::read_file(std::string path, Milliseconds deadline) {
         content += *bytes;
         if (bytes->empty()) break;
         if (content.size() > kFileMax) {
-            outcome = fail(Fault::Rejected, "read " + path, "is larger than 1 MiB");
+            outcome = fail(Fault::Conflict, "read " + path, "is larger than 1 MiB");
             break;
         }
     }

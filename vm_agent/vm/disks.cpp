@@ -2,6 +2,7 @@
 
 #include "lib/secret.hpp"
 
+#include <filesystem>
 #include <unistd.h>
 
 namespace godwit::agent {
@@ -106,6 +107,22 @@ Result<void> check_disks_can_move(const protocol::VmSpec& spec) {
                             "it: leave writable out, so that it is the read-only base of an "
                             "overlay for each, or use method steer",
                         "shared-disk");
+    return {};
+}
+
+Result<void> check_overlays_are_ours(const protocol::VmSpec& spec, const std::string& disk_dir) {
+    const std::filesystem::path place = std::filesystem::path(disk_dir + "/.").parent_path();
+    for (std::size_t i = 0; i < spec.disks.size(); ++i)
+        for (const std::string& file : spec.disks[i].overlays) {
+            const std::filesystem::path path(file);
+            const std::string begin = spec.id + ".disk" + std::to_string(i) + ".";
+            if (path.parent_path() == place && path.filename().string().starts_with(begin))
+                continue;
+            return fail(Fault::Rejected, "take VM " + spec.id,
+                        "overlay " + file + " is not " + begin + "... in " + disk_dir +
+                            ", which every host's disk_dir must be",
+                        "foreign-overlay");
+        }
     return {};
 }
 

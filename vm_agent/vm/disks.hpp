@@ -33,6 +33,9 @@ Result<void> make_overlays(VmRecord& record, const RunCommand& run);
 
 // Rejected/shared-disk: a disk is writable itself, so two VMs would write it.
 Result<void> check_disks_can_move(const protocol::VmSpec& spec);
+// Another host's word: an overlay that is none of this VM's, directly in `disk_dir`, is Rejected/foreign-overlay. What
+// is taken over is deleted with the VM.
+Result<void> check_overlays_are_ours(const protocol::VmSpec& spec, const std::string& disk_dir);
 
 // What is written from now on is another's to build on; nothing of it is deleted with this VM.
 void share_overlays(VmRecord& record);

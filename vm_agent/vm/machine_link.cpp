@@ -25,6 +25,18 @@ Result<void> move_socket(const std::string& from, const std::string& to) {
     return fail_errno(Fault::Retry, "move the socket " + from + " to " + to);
 }
 
+// The path is a configuration's word: nothing but a socket is taken away.
+Result<void> remove_socket(const std::string& path) {
+    std::error_code none;
+    const std::filesystem::file_status there = std::filesystem::symlink_status(path, none);
+    if (!std::filesystem::exists(there)) return {};
+    if (!std::filesystem::is_socket(there))
+        return fail(Fault::Rejected, "make the socket " + path,
+                    "something else is there: name another one in network.socket",
+                    "invalid-document");
+    return remove_file(path);
+}
+
 // "disconnected:unix:/run/...,server=on" without the switch.
 bool has_peer(const bj::value& chardevs) {
     const bj::array* all = chardevs.if_array();
@@ -56,8 +68,8 @@ Result<void> Machine::make_port() {
 
 Result<void> Machine::remove_port() {
     if (has_tap()) return delete_tap(paths_.tap());
-    Result<void> removed = remove_file(vhost_path());
-    return removed ? remove_file(paths_.vhost_fenced(record_.spec)) : removed;
+    Result<void> removed = remove_socket(vhost_path());
+    return removed ? remove_socket(paths_.vhost_fenced(record_.spec)) : removed;
 }
 
 bool Machine::is_link_up() const {

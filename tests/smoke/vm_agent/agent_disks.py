@@ -150,8 +150,11 @@ def an_aborted_fork_leaves_a_disk_that_goes_on(bench):
 
 def what_cannot_be_seen_is_refused(bench):
     spec = json.loads(json.dumps(bench.spec))
-    spec["disks"][0]["overlays"] = [str(bench.disk_dir / "not-shared.qcow2")]
+    spec["disks"][0]["overlays"] = [str(bench.disk_dir / "web-1.disk0.host-a.none.qcow2")]
     refused(bench, spec, "disk-unseen", "storage that both hosts share")
+    # Whatever a confused source says: the VM's overlays are deleted with it, and nobody else's.
+    spec["disks"][0]["overlays"] = [str(bench.root / "tls/ca.pem")]
+    refused(bench, spec, "foreign-overlay", "ca.pem")
     spec["disks"][0].update(overlays=[], writable=True)
     refused(bench, spec, "shared-disk", "leave writable out")
 
