@@ -88,6 +88,20 @@ TEST_F(MigrationStory, ACloneThatDiesWhileTheSourceDrainsIsRolledBackAtOnce) {
     EXPECT_TRUE(seen().error->type.ends_with("destination-lost")) << seen().error->detail;
 }
 
+// The destination is all that is left of it: drained and destroyed for a dead source, nobody would run.
+TEST_F(MigrationStory, NothingIsTurnedBackToASourceThatHasEnded) {
+    world.ending["host-a"] = 0;
+    begin();
+    run_until([this] { return job().phase == Phase::draining; });
+    world.hosts["host-a"].vms.at("web-1").state = protocol::VmState::stopped;
+    ASSERT_TRUE(life->engine.cancel(job_id));
+    run_to_rest();
+    EXPECT_EQ(seen().state, "needs-attention") << json::to_text(seen());
+    EXPECT_TRUE(seen().error->type.ends_with("source-lost")) << seen().error->detail;
+    EXPECT_EQ(world.managed["web-1"].steering.owner, "host-b");
+    EXPECT_EQ(world.hosts["host-b"].vms.at("web-1").state, protocol::VmState::running);
+}
+
 struct DiesAfterTheCommit : MigrationStory, testing::WithParamInterface<Phase> {};
 
 TEST_P(DiesAfterTheCommit, TheSourceIsKeptAndAPersonDecides) {
