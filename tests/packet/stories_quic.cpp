@@ -192,10 +192,11 @@ TYPED_TEST(EveryPlane, TheMiddleOfAnUnknownConnectionIsAskedOfTheOriginal) {
             this->plane.steer(plan);
             const Udp moved = clients(plan.owner == kSource ? 6001 : 6002)[v6];
             const bool back = plan.owner == kSource;
+            const std::uint32_t before = this->plane.handshakes(kSource);
             EXPECT_TRUE(went_to(this->from_client(moved.datagram(quic_short(issued))), kSourcePort,
                                 "previous"))
                 << (back ? "the rollback's original is no clone either" : "");
-            EXPECT_EQ(this->plane.handshakes(kSource), 0u) << "nobody's packet holds the drain";
+            EXPECT_EQ(this->plane.handshakes(kSource), before) << "nobody's packet holds the drain";
             EXPECT_NE(this->from_source(moved.reply().datagram(quic_short("client"))).action,
                       STEER_DROP);
             EXPECT_TRUE(went_to(this->from_client(moved.datagram(quic_short(issued))), kSourcePort,
