@@ -1,5 +1,7 @@
 #include "cli/pcapng.hpp"
 
+#include "lib/pcapng.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -12,57 +14,7 @@ namespace godwit::cli {
 
 namespace {
 
-enum : std::uint32_t {
-    kSection = 0x0a0d0d0a,
-    kInterface = 1,
-    kStatistics = 5,
-    kPacket = 6,
-};
-enum : std::uint16_t {
-    kEndOfOptions = 0,
-    kComment = 1,
-    kInterfaceName = 2,
-    kPacketFlags = 2,
-    kApplication = 4,
-    kDropped = 5,
-    kResolution = 9,
-};
-
-// A block in the byte order of this machine, which its first one tells the reader.
-class Block {
-public:
-    explicit Block(std::uint32_t type) {
-        number(type);
-        number(std::uint32_t{0});  // the length, at the end
-    }
-    template <typename T>
-    void number(T value) {
-        const auto* from = reinterpret_cast<const std::uint8_t*>(&value);
-        bytes_.insert(bytes_.end(), from, from + sizeof(value));
-    }
-    void padded(std::span<const std::uint8_t> data) {
-        bytes_.insert(bytes_.end(), data.begin(), data.end());
-        bytes_.resize((bytes_.size() + 3) / 4 * 4);
-    }
-    void option(std::uint16_t code, std::span<const std::uint8_t> value) {
-        number(code);
-        number(static_cast<std::uint16_t>(value.size()));
-        padded(value);
-    }
-    void option(std::uint16_t code, const std::string& text) {
-        option(code, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
-    }
-    std::span<const std::uint8_t> done() {
-        number(std::uint32_t{kEndOfOptions});
-        const auto length = static_cast<std::uint32_t>(bytes_.size() + 4);
-        std::memcpy(&bytes_[4], &length, sizeof(length));
-        number(length);
-        return bytes_;
-    }
-
-private:
-    std::vector<std::uint8_t> bytes_;
-};
+using namespace pcapng;
 
 void time_of(Block& block, std::uint64_t time_ns) {
     block.number(static_cast<std::uint32_t>(time_ns >> 32));
@@ -121,13 +73,9 @@ Result<PcapngFile> PcapngFile::create(const std::string& path, std::uint32_t sna
         file = fdopen(fd, "wb");
     }
     PcapngFile made(file, path, snap);
-    Block section(kSection);
-    section.number(std::uint32_t{0x1a2b3c4d});
-    section.number(std::uint16_t{1});
-    section.number(std::uint16_t{0});
-    section.number(std::int64_t{-1});  // its length is not known yet
-    section.option(kApplication, "godwit");
-    Result<void> written = made.write(section.done());
+    Block begin = section();
+    begin.option(kApplication, "godwit");
+    Result<void> written = made.write(begin.done());
     if (!written) return std::unexpected(std::move(written).error());
     return made;
 }
@@ -143,7 +91,7 @@ Result<void> PcapngFile::write(std::span<const std::uint8_t> block) {
 Result<std::uint32_t> PcapngFile::interface_of(const std::string& port) {
     if (auto known = interfaces_.find(port); known != interfaces_.end()) return known->second;
     Block interface(kInterface);
-    interface.number(std::uint16_t{1});  // LINKTYPE_ETHERNET
+    interface.number(kEthernet);
     interface.number(std::uint16_t{0});
     interface.number(snap_);
     interface.option(kInterfaceName, port);

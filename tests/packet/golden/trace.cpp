@@ -1,5 +1,7 @@
 #include "tests/packet/golden/trace.hpp"
 
+#include "lib/pcapng.hpp"
+
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -10,9 +12,7 @@
 namespace godwit::test {
 namespace {
 
-enum : std::uint32_t { kSection = 0x0a0d0d0a, kMagic = 0x1a2b3c4d, kInterface = 1, kPacket = 6 };
-enum : std::uint16_t { kEndOfOptions = 0, kComment = 1, kName = 2, kFlags = 2 };
-enum : std::uint32_t { kInbound = 1, kOutbound = 2 };
+using namespace pcapng;
 
 // The last one is what ordinary switching gets.
 constexpr const char* kInterfaces[] = {"uplink", "source", "destination", "other-vm", "bridge"};
@@ -30,62 +30,41 @@ struct Packet {
 class Writer {
 public:
     explicit Writer(const std::string& path) : file_(path, std::ios::binary) {
-        begin(kSection);
-        number(kMagic);
-        number(std::uint32_t{1});  // version 1.0
-        number(std::int64_t{-1});
-        end();
+        Block begin = section();
+        write(begin);
         for (const char* name : kInterfaces) {
-            begin(kInterface);
-            number(std::uint32_t{1});  // LINKTYPE_ETHERNET
-            number(std::uint32_t{0});
-            option(kName, name);
-            end();
+            Block interface(kInterface);
+            interface.number(kEthernet);
+            interface.number(std::uint16_t{0});
+            interface.number(std::uint32_t{0});
+            interface.option(kInterfaceName, name);
+            write(interface);
         }
     }
     void packet(const Packet& packet) {
-        begin(kPacket);
-        number(packet.interface);
-        number(std::uint32_t{0});
-        number(time_us_ += 1000);
-        number(static_cast<std::uint32_t>(packet.frame.size()));
-        number(static_cast<std::uint32_t>(packet.frame.size()));
-        block_.append(packet.frame.begin(), packet.frame.end());
-        pad();
-        if (!packet.comment.empty()) option(kComment, packet.comment);
-        const auto* flags = reinterpret_cast<const char*>(&packet.direction);
-        option(kFlags, std::string(flags, sizeof(packet.direction)));
-        end();
+        const auto length = static_cast<std::uint32_t>(packet.frame.size());
+        Block block(kPacket);
+        block.number(packet.interface);
+        block.number(std::uint32_t{0});
+        block.number(time_us_ += 1000);
+        block.number(length);
+        block.number(length);
+        block.padded(packet.frame);
+        if (!packet.comment.empty()) block.option(kComment, packet.comment);
+        const auto* flags = reinterpret_cast<const std::uint8_t*>(&packet.direction);
+        block.option(kPacketFlags, std::span(flags, sizeof(packet.direction)));
+        write(block);
     }
     bool is_good() { return static_cast<bool>(file_.flush()); }
 
 private:
-    template <typename T>
-    void number(T value) {
-        block_.append(reinterpret_cast<const char*>(&value), sizeof(value));
-    }
-    void pad() { block_.resize((block_.size() + 3) / 4 * 4); }
-    void begin(std::uint32_t type) {
-        block_.clear();
-        number(type);
-        number(std::uint32_t{0});
-    }
-    void option(std::uint16_t code, const std::string& value) {
-        number(code);
-        number(static_cast<std::uint16_t>(value.size()));
-        block_ += value;
-        pad();
-    }
-    void end() {
-        number(std::uint32_t{kEndOfOptions});  // and its length, 0
-        const auto length = static_cast<std::uint32_t>(block_.size() + 4);
-        std::memcpy(&block_[4], &length, sizeof(length));
-        number(length);
-        file_.write(block_.data(), static_cast<std::streamsize>(block_.size()));
+    void write(Block& block) {
+        const std::span<const std::uint8_t> bytes = block.done();
+        file_.write(reinterpret_cast<const char*>(bytes.data()),
+                    static_cast<std::streamsize>(bytes.size()));
     }
 
     std::ofstream file_;
-    std::string block_;
     std::uint32_t time_us_ = 0;
 };
 
@@ -99,7 +78,7 @@ public:
             if (length < 12 || length % 4 != 0 || length > rest_.size())
                 throw std::runtime_error("a block's length is wrong");
             const std::span<const char> body = rest_.subspan(8, length - 12);
-            if (type == kSection && number(8) != kMagic)
+            if (type == kSection && number(8) != kByteOrder)
                 throw std::runtime_error("not in the byte order of this machine");
             rest_ = rest_.subspan(length);
             if (type == kPacket) return packet_of(body);
@@ -128,7 +107,7 @@ private:
             if (code == kEndOfOptions) break;
             if (at + 4 + size > body.size()) throw std::runtime_error("an option is cut off");
             if (code == kComment) packet.comment.assign(&body[at + 4], size);
-            if (code == kFlags) packet.direction = number_in(body, at + 4) & 3;
+            if (code == kPacketFlags) packet.direction = number_in(body, at + 4) & 3;
             at += 4 + (size + 3) / 4 * 4;
         }
         return packet;
