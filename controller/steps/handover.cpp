@@ -44,14 +44,23 @@ std::unexpected<Error> why_not_running(const JobRun& run, const Result<protocol:
                 std::string(ran ? kDestinationLost : kNeverRan));
 }
 
-// In this order: what the VM sends with its first instruction must find it the owner. Repeated, the
-// switch and the agent find it done.
-Task<void> switch_over(JobRun& run) {
-    protocol::Steering wanted = run.steering("takeover", run.job.facts.destination.name);
-    wanted.takes_over = run.job.facts.source.name;
+// In one write at the switch every session is `taker`'s, and nobody else may speak.
+Task<protocol::VmSteering> turn_port(JobRun& run, std::string step, std::string taker,
+                                     std::string from) {
+    protocol::Steering wanted = run.steering(step, taker);
+    wanted.takes_over = std::move(from);
     wanted.hosting = true;
     Result<protocol::VmSteering> seen =
         co_await run.access_switch().steer(run.job.vm, std::move(wanted));
+    co_return seen;
+}
+
+// In this order: what the VM sends with its first instruction must find it the owner. Repeated, the
+// switch and the agent find it done.
+Task<void> switch_over(JobRun& run) {
+    const Facts& facts = run.job.facts;
+    Result<protocol::VmSteering> seen =
+        co_await turn_port(run, "takeover", facts.destination.name, facts.source.name);
     if (!seen) co_return std::unexpected(std::move(seen).error());
     protocol::ActivationRequest activation{run.command("activation"), "sole"};
     Result<protocol::AgentVm> vm =
@@ -97,11 +106,9 @@ Task<void> compensate(JobRun& run) {
     if (!moves_whole(run.job)) co_return Result<void>{};
     Result<void> source = co_await check_source_lives(run);
     if (!source) co_return source;
-    protocol::Steering wanted = run.steering("take-back", run.job.facts.source.name);
-    wanted.takes_over = run.job.facts.destination.name;
-    wanted.hosting = true;
+    const Facts& facts = run.job.facts;
     Result<protocol::VmSteering> seen =
-        co_await run.access_switch().steer(run.job.vm, std::move(wanted));
+        co_await turn_port(run, "take-back", facts.source.name, facts.destination.name);
     if (!seen) co_return std::unexpected(std::move(seen).error());
     take_up_sessions(run, *seen);
     Result<void> gone = co_await remove_destination(run);
