@@ -184,6 +184,7 @@ Task<AgentVm> Agent::adopt(std::string vm, protocol::AdoptRequest request) {
         co_return fail(Fault::Conflict, "adopt VM " + vm, "job " + *record.owner_job + " owns it",
                        "not-owner");
     if (record.owner_job) {
+        const VmRecord before = record;
         // Alone again: it may allocate from both halves of its regions.
         Result<void> done = machine->write_role("sole", record.epoch);
         if (done) done = machine->remove_bases();
@@ -192,6 +193,8 @@ Task<AgentVm> Agent::adopt(std::string vm, protocol::AdoptRequest request) {
         reclaim_overlays(record);  // the source keeps what it wrote since, and nothing else
         for (protocol::DiskSpec& disk : record.spec.disks) disk.overlays.clear();
         if (done) done = machine->save();
+        // What is not on the disk has not happened: asked again, it is tried again.
+        if (!done) record = before;
         if (done) done = release(request.command.job);
         if (!done) co_return std::unexpected(std::move(done).error().within("adopt VM " + vm));
     }

@@ -1,7 +1,29 @@
 #!/usr/bin/python3
 """A real guest is forked from one agent to another, both go on, their records meet in the merge, the
 source is retired and nothing is left of it."""
+import errno
+import json
+
 from bench_of_two import Bench, Problem, Session, answers, own_namespace, records, wait_for
+
+
+def adoption_on_a_full_disk(bench, destination):
+    """What could not be written down has not happened, and is not said to have."""
+    full = destination.root / "state/full"
+    with open(full, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError as error:
+            assert error.errno == errno.ENOSPC, error
+    for _ in range(2):
+        try:
+            destination.put("/v1/vms/web-1/adoption", {"command": bench.command("j-1", "handover")})
+            raise AssertionError("adopted, and not written down")
+        except Problem as problem:
+            assert problem.status == 503 and "web-1.json" in problem.body["detail"], problem.body
+    assert destination.get("/v1/vms/web-1")["owner_job"] == "j-1"
+    full.unlink()
 
 
 def fork_merge_retire(bench):
@@ -40,7 +62,9 @@ def fork_merge_retire(bench):
 
     expected = {session.number: session.sent for session in old + new + [late]}
     assert records(destination.bridge) == expected, records(destination.bridge)
+    adoption_on_a_full_disk(bench, destination)
     view = destination.put("/v1/vms/web-1/adoption", {"command": bench.command("j-1", "handover")})
+    assert "owner_job" not in json.loads((destination.root / "state/vms/web-1.json").read_text())
     assert view["role"] == "sole" and "owner_job" not in view, view
     source.put("/v1/vms/web-1/retirement",
                {"command": bench.command("j-1", "retiring"), "source_after": "delete"})
