@@ -47,14 +47,18 @@ STEER_INLINE void steer_end_slot(struct steer_plane *plane, enum steer_table tab
     }
     bool open = !(meta & STEER_META_CLOSED);
     bool tell = ending->tell && slot->protocol == WIRE_PROTOCOL_TCP && open;
+    struct steer_key key;
     // Told first: a segment that comes between the two must not look like an unknown session.
     if (tell) {
-        struct steer_key key;
         steer_slot_key(&key, line, slot, steer_is_v6_table(table));
         steer_reset_add(plane, &key);
     }
-    if (!steer_session_remove(plane, vm, table, slot, meta))
+    if (!steer_session_remove(plane, vm, table, slot, meta)) {
+        // Something happened to it just now: it lives on, and so its peer is told nothing.
+        if (tell)
+            steer_reset_remove(plane, &key);
         return;
+    }
     if (tell)
         ++ending->reset;
     else if (open)

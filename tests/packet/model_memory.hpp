@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <random>
 #include <set>
@@ -24,7 +25,8 @@ struct steer_plane {
     std::map<std::pair<std::uint32_t, std::uint32_t>, steer_translation> translations;  // vm, slot
     std::map<std::array<std::uint8_t, sizeof(steer_key)>, std::uint32_t> direct;
     std::set<std::array<std::uint8_t, sizeof(steer_key)>> resets;
-    std::uint32_t ifindex = 0;  // where the current frame came in
+    std::function<void()> on_reset_add;  // what another core does at that very moment
+    std::uint32_t ifindex = 0;           // where the current frame came in
     std::uint32_t tick = 1;
     unsigned drained_events = 0;
     std::array<std::uint64_t, STEER_WHYS> reasons{};
@@ -87,6 +89,7 @@ static inline bool steer_reset_known(steer_plane* plane, const struct steer_key*
 }
 static inline void steer_reset_add(steer_plane* plane, const struct steer_key* key) {
     plane->resets.insert(bytes_of(key));
+    if (plane->on_reset_add) plane->on_reset_add();
 }
 static inline void steer_reset_remove(steer_plane* plane, const struct steer_key* key) {
     plane->resets.erase(bytes_of(key));

@@ -2,6 +2,7 @@
 // what the threads leave behind, and by ThreadSanitizer.
 #include "tests/packet/model_memory.hpp"
 
+#include "steering/ending.h"
 #include "steering/steer.h"
 
 #include "dataplane/table_config.hpp"
@@ -131,6 +132,26 @@ TEST_F(Table, AReaderThatHeldASlotWhileItWasReusedCannotChangeIt) {
     ASSERT_EQ(find(1), slot) << "the same place again";
     EXPECT_NE(steer_cas32(&slot->meta, stale, stale | STEER_META_CLOSED), stale);
     EXPECT_FALSE(steer_remove(&plane, STEER_SESSIONS4, slot, stale));
+}
+
+// It goes on, and a peer that is told would end it.
+TEST_F(Table, ASessionThatChangesWhileItIsEndedIsNeitherEndedNorTold) {
+    ASSERT_EQ(pin(1), STEER_INSERTED);
+    steer_slot* slot = find(1);
+    struct steer_line* line = nullptr;
+    for (struct steer_line& one : plane.tables[STEER_SESSIONS4])
+        if (slot == &one.slot[0] || slot == &one.slot[1]) line = &one;
+    plane.on_reset_add = [slot] { slot->meta |= STEER_META_FIN_PEER; };
+    struct steer_ending ending{0, 0, 1, 0, 0};
+    steer_end_slot(&plane, STEER_SESSIONS4, line, slot, &ending);
+    EXPECT_NE(find(1), nullptr);
+    EXPECT_EQ(ending.reset, 0u);
+    EXPECT_TRUE(steer_resets_unused(&plane));
+    plane.on_reset_add = {};
+    steer_end_slot(&plane, STEER_SESSIONS4, line, slot, &ending);
+    EXPECT_EQ(find(1), nullptr);
+    EXPECT_EQ(ending.reset, 1u);
+    EXPECT_FALSE(steer_resets_unused(&plane));
 }
 
 // Two owners race for the same keys: each key ends with one entry, and the counters say who won.
