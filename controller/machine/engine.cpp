@@ -398,12 +398,12 @@ Result<Migration> Engine::take_back(const std::string& id) {
         return fail(Fault::Conflict, "take back " + id,
                     "it has ended: " + json::enum_name(job->state), "job-finished");
     if (job->state != State::needs_attention || runs_.contains(id) || !may_take_back(*job))
-        return fail(Fault::Conflict, "take back " + id,
-                    "it is " + json::enum_name(job->state) + " in " +
-                        std::string(row_of(job->phase).name) +
-                        ", legal would be: needs-attention after the commit and before retiring; "
-                        "before the commit :cancel does it",
-                    "not-waiting");
+        return fail(
+            Fault::Conflict, "take back " + id,
+            "it is " + json::enum_name(job->state) + " in " + std::string(row_of(job->phase).name) +
+                ", legal would be: needs-attention after the commit, until the source is told "
+                "to go; before the commit :cancel does it",
+            "not-waiting");
     Change change{*job, entry(*job, "take-back", "asked for by a person")};
     change.moves_vm_to = job->source;
     turn_back(change.job, State::failed, journal_.clock().now());

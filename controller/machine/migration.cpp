@@ -80,8 +80,9 @@ bool may_cancel(const Migration& job) {
 
 bool may_take_back(const Migration& job) {
     if (!job.committed || job.ending || !moves_memory(job)) return false;
-    // Once the source may have been told to go there is nothing to go back to.
-    return job.phase < Phase::retiring || (job.phase == Phase::retiring && !job.began);
+    // A destination that was adopted is its user's, and not the job's to take away.
+    const bool adopted = std::ranges::find(job.swept, kAdoptDestination) != job.swept.end();
+    return !job.source_told && !adopted;
 }
 
 bool is_done(const Migration& job) {

@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <boost/describe.hpp>
@@ -30,6 +31,13 @@ struct Facts {
 BOOST_DESCRIBE_STRUCT(Facts, (),
                       (spec, switch_id, source, destination, destination_transfer,
                        temporary_addresses))
+
+// Parts of retiring, each done once.
+inline constexpr std::string_view kRetireSource = "retire-source";
+inline constexpr std::string_view kAdoptDestination = "adopt-destination";
+inline constexpr std::string_view kReleaseMemory = "release-memory";
+inline constexpr std::string_view kNarrowSwitch = "narrow-switch";
+inline constexpr std::string_view kEndLeases = "end-leases";
 
 struct Migration {
     std::string id, vm, source, destination, method, created_by;
@@ -59,6 +67,8 @@ struct Migration {
     Facts facts;
     // Method whole: since when the source has stood still, unix time in ms; 0 before it was stopped.
     std::int64_t frozen_ms = 0;
+    // The source was told to go, or is about to be: the last moment at which it is all it was.
+    bool source_told = false;
     std::vector<std::string> swept;  // which parts of retiring are done
     protocol::Progress progress;
     protocol::MigrationResult result;
@@ -69,8 +79,8 @@ struct Migration {
 BOOST_DESCRIBE_STRUCT(Migration, (),
                       (id, vm, source, destination, method, created_by, request, state, phase,
                        began, committed, ending, attempt, entered_ms, deadline_ms, warned,
-                       reset_step, reset_before, version, epoch, facts, frozen_ms, swept, progress,
-                       result, timestamps, error, detail))
+                       reset_step, reset_before, version, epoch, facts, frozen_ms, source_told,
+                       swept, progress, result, timestamps, error, detail))
 
 // What people asked of a running job; columns of their own, because the engine owns the record.
 struct Flags {

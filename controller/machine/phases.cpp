@@ -98,7 +98,7 @@ A job is in one state and one phase. States: `running`, `rolling-back`, `needs-a
 | `rolling-back` | `needs-attention` | a device refuses or stays silent beyond the deadline |
 | `needs-attention` | `running`, `rolling-back` | `:resume` (observes first), `:retry`, `:force` |
 | `running`, handover (`whole`) | `rolling-back` | the destination died before its first instruction |
-| `needs-attention` after the commit | `rolling-back` | `:take-back`, until the source retires |
+| `needs-attention` after the commit | `rolling-back` | `:take-back`, until the source is told to go |
 
 Rolling back walks the phases in reverse, the one in progress included, whether or not its outcome was
 recorded:

@@ -19,20 +19,49 @@ Result<void> unless_missing(Result<void> done) {
     return done;
 }
 
+bool is_swept(const JobRun& run, std::string_view part) {
+    return std::ranges::find(run.job.swept, part) != run.job.swept.end();
+}
+
+// The VM at the destination is dead. What the source was told it may not have heard: as long as it is there, it is
+// all that is left of the VM, and a person may go back to it. Not from a destination that was adopted: that is a VM
+// like any other that ended, and the source stays until it runs again.
+Task<void> keep_source(JobRun& run) {
+    Result<protocol::AgentVm> source = co_await run.source().vm(run.job.vm);
+    if (!source && source.error().fault != Fault::Missing)
+        co_return std::unexpected(std::move(source).error());
+    if (!source || source->state == protocol::VmState::stopped) co_return Result<void>{};
+    const std::string doing = "retire the source on " + run.job.source;
+    const std::string why = "the VM on " + run.job.destination + " has ended: the source is kept";
+    if (is_swept(run, kAdoptDestination)) co_return fail(Fault::Retry, doing, why);
+    if (run.job.source_told && !is_done(run.job)) {
+        run.job.source_told = false;
+        Result<void> noted = run.note("kept", "the source is still there");
+        if (!noted) co_return noted;
+    }
+    co_return fail(Fault::Rejected, doing, why, std::string(kDestinationLost));
+}
+
 // The source goes on the destination's word that it runs, and on nothing else: asked right before, and
 // again by whoever sweeps later.
 Task<void> retire_source(JobRun& run) {
     if (moves_memory(run.job)) {
         Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
         if (!vm) co_return std::unexpected(std::move(vm).error());
-        if (vm->state == protocol::VmState::stopped)
-            co_return fail(Fault::Rejected, "retire the source on " + run.job.source,
-                           "the VM on " + run.job.destination + " has ended: the source is kept",
-                           std::string(kDestinationLost));
+        if (vm->state == protocol::VmState::stopped) {
+            Result<void> kept = co_await keep_source(run);
+            co_return kept;
+        }
         if (vm->state != protocol::VmState::running)
             co_return fail(Fault::Retry, "retire the source on " + run.job.source,
                            "the VM on " + run.job.destination + " is " +
                                json::enum_name(vm->state) + ", not running");
+    }
+    // Of a job that has ended, whose leftovers are swept, nobody asks any more.
+    if (!run.job.source_told && !is_done(run.job)) {
+        run.job.source_told = true;
+        Result<void> noted = run.note("retire", "the source is told to go");
+        if (!noted) co_return noted;
     }
     protocol::RetireRequest request{run.command("retiring"), run.job.request.source_after};
     Result<void> done = co_await run.source().retire(run.job.vm, std::move(request));
@@ -66,10 +95,6 @@ Task<void> narrow_switch(JobRun& run) {
 // The source's temporary addresses are nobody's from now on.
 Task<void> end_leases(JobRun& run) {
     co_return run.journal.store().end_other_leases(run.job.vm, run.job.id);
-}
-
-bool is_swept(const JobRun& run, std::string_view part) {
-    return std::ranges::find(run.job.swept, part) != run.job.swept.end();
 }
 
 Task<void> apply(JobRun& run) {

@@ -100,14 +100,9 @@ Task<void> let_source_go(JobRun& run);
 // Preflight's questions alone, for validate_only: fills job.facts.
 Task<void> check_preflight(JobRun& run);
 
-// Parts of retiring, also used by the sweeper. `narrow-switch` takes away the fence of the source,
+// Parts of retiring (migration.hpp), also used by the sweeper. `narrow-switch` takes away the fence of the source,
 // so it comes after `retire-source`; `end-leases` lets others have the source's temporary addresses,
 // so it comes after both.
-inline constexpr std::string_view kRetireSource = "retire-source";
-inline constexpr std::string_view kAdoptDestination = "adopt-destination";
-inline constexpr std::string_view kReleaseMemory = "release-memory";
-inline constexpr std::string_view kNarrowSwitch = "narrow-switch";
-inline constexpr std::string_view kEndLeases = "end-leases";
 // The part that must be done before this one; empty: none.
 std::string_view part_before(std::string_view part);
 std::vector<std::string> retiring_parts(const Migration& job);

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """A real guest is forked from one agent to another, both go on, their records meet in the merge, the
 source is retired and nothing is left of it."""
-import errno
 import json
 
 from bench_of_two import Bench, Problem, Session, answers, own_namespace, records, wait_for
@@ -9,21 +8,14 @@ from bench_of_two import Bench, Problem, Session, answers, own_namespace, record
 
 def adoption_on_a_full_disk(bench, destination):
     """What could not be written down has not happened, and is not said to have."""
-    full = destination.root / "state/full"
-    with open(full, "wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError as error:
-            assert error.errno == errno.ENOSPC, error
-    for _ in range(2):
-        try:
-            destination.put("/v1/vms/web-1/adoption", {"command": bench.command("j-1", "handover")})
-            raise AssertionError("adopted, and not written down")
-        except Problem as problem:
-            assert problem.status == 503 and "web-1.json" in problem.body["detail"], problem.body
+    with destination.full_state():
+        for _ in range(2):
+            try:
+                destination.put("/v1/vms/web-1/adoption", {"command": bench.command("j-1", "handover")})
+                raise AssertionError("adopted, and not written down")
+            except Problem as problem:
+                assert problem.status == 503 and "web-1.json" in problem.body["detail"], problem.body
     assert destination.get("/v1/vms/web-1")["owner_job"] == "j-1"
-    full.unlink()
 
 
 def fork_merge_retire(bench):

@@ -120,7 +120,8 @@ TEST_P(DiesAfterTheCommit, TheSourceIsKeptAndAPersonDecides) {
 }
 
 INSTANTIATE_TEST_SUITE_P(OfAClone, DiesAfterTheCommit,
-                         testing::Values(Phase::handover, Phase::quiescing, Phase::patching),
+                         testing::Values(Phase::handover, Phase::quiescing, Phase::patching,
+                                         Phase::retiring),
                          [](const auto& info) {
                              return std::string(controller::row_of(info.param).name);
                          });
@@ -185,6 +186,66 @@ TEST_F(MigrationStory, ASourceIsNotRetiredWhenTheVmHasEndedAtTheDestination) {
     ASSERT_TRUE(life->engine.resume(job_id, true, std::nullopt));
     run_to_rest();
     expect_clean("succeeded");
+}
+
+// Between the first order to go, which got no answer, and the second.
+void kill_destination_after_retirement(ControllerRig& rig) {
+    rig.meanwhile = [](ControllerRig& now) {
+        const auto& last = now.life->crashing.last;
+        if (!last || !last->source_told || last->attempt < 2) return;
+        now.world.hosts["host-b"].vms.at("web-1").state = protocol::VmState::stopped;
+        now.meanwhile = {};
+    };
+}
+
+// Told to go, it did not hear, and then the destination died: it is all that there is of the VM.
+TEST_F(MigrationStory, ASourceThatDidNotHearThatItGoesCanBeGoneBackTo) {
+    world.troubles = {{"host-a", "/retirement", Mishap::hang, 1},
+                      {"host-b", "/adoption", Mishap::refuse, 1}};
+    kill_destination_after_retirement(*this);
+    begin();
+    run_to_rest();
+    ASSERT_EQ(seen().state, "needs-attention") << json::to_text(seen());
+    EXPECT_TRUE(has_step("retiring", "kept"));
+    EXPECT_TRUE(advises("godwit job take-back " + job_id));
+    ASSERT_TRUE(life->engine.take_back(job_id));
+    run_to_rest();
+    expect_clean("failed");
+    expect_at("host-a", "host-b");
+    EXPECT_EQ(world.hosts["host-a"].vms["web-1"].state, protocol::VmState::running);
+}
+
+// It heard: nothing is left to go back to, and the destination is a VM that ended.
+TEST_F(MigrationStory, ADestinationThatDiesAfterTheSourceIsGoneDoesNotHoldTheJob) {
+    world.troubles = {{"host-a", "/retirement", Mishap::lost, 1},
+                      {"host-b", "/adoption", Mishap::refuse, 1}};
+    kill_destination_after_retirement(*this);
+    begin();
+    run_to_rest();
+    EXPECT_EQ(seen().state, "succeeded") << json::to_text(seen());
+    EXPECT_EQ(world.leftovers(), std::vector<std::string>{});
+    expect_at("host-b", "host-a");
+}
+
+// Its user has it already: it is not taken away, and the source stays until somebody has looked.
+TEST_F(MigrationStory, AnAdoptedDestinationThatDiesLeavesTheSourceToTheSweeper) {
+    world.troubles = {{"host-a", "/retirement", Mishap::hang, 1}};
+    kill_destination_after_retirement(*this);
+    begin();
+    run_to_rest();
+    EXPECT_EQ(seen().state, "succeeded") << json::to_text(seen());
+    EXPECT_TRUE(world.hosts["host-a"].vms.contains("web-1"));
+    ASSERT_EQ(life->store->sweeps()->size(), 2U);
+    spawn(life->caretaker.sweep());
+    run_until([this] { return life->store->sweeps()->front().attempts == 1; });
+    EXPECT_TRUE(world.hosts["host-a"].vms.contains("web-1"));
+    world.hosts["host-b"].vms.at("web-1").state = protocol::VmState::running;
+    for (std::size_t left : {1U, 0U}) {
+        spawn(life->caretaker.sweep());
+        run_until([this, left] { return life->store->sweeps()->size() == left; });
+    }
+    EXPECT_EQ(world.leftovers(), std::vector<std::string>{});
+    expect_at("host-b", "host-a");
 }
 
 TEST_F(MigrationStory, ATakeBackIsRefusedWhereThereIsNothingToTakeBack) {
