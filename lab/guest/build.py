@@ -152,6 +152,12 @@ def build_recordd(out):
     return (out / "recordd").read_bytes()
 
 
+def build_churnd(out):
+    run(os.environ.get("CC", "clang-19"), "-std=c17", "-O2", "-g0", "-static", "-pthread", "-D_GNU_SOURCE", "-Wall",
+        "-Wextra", "-Werror", "-o", str(out / "churnd"), str(HERE / "churnd.c"))
+    return (out / "churnd").read_bytes()
+
+
 def build(out, packages):
     unpacked = out / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -168,6 +174,7 @@ def build(out, packages):
     for name, text in FILES.items():
         archive.file(name, text.encode(), 0o755 if "bin/" in name else 0o644)
     archive.file("usr/bin/recordd", build_recordd(out), 0o755)
+    archive.file("usr/bin/churnd", build_churnd(out), 0o755)
     add_programs(archive, unpacked)
     add_modules(archive, unpacked)
     make_keys(out, unpacked, archive)
