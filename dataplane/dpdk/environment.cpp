@@ -1,5 +1,7 @@
 #include "dataplane/dpdk/environment.hpp"
 
+#include "dataplane/dpdk/pool.hpp"
+
 #include <net/if.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -12,8 +14,6 @@ namespace {
 
 using dataplane::Device;
 
-constexpr unsigned kFrames = 16383, kFramesCached = 256;
-constexpr std::uint16_t kDescriptors = 512;
 constexpr unsigned kAnySocket = static_cast<unsigned>(SOCKET_ID_ANY);
 
 std::unexpected<Error> refused(const std::string& doing, int error) {
@@ -83,16 +83,19 @@ Result<std::unique_ptr<Environment>> Environment::start(const EnvironmentOptions
     for (const Device& device : options.devices)
         if (device.is_interface() && if_nametoindex(device.where.c_str()) == 0)
             return fail_errno(Fault::Rejected, "interface " + device.where);
+    const std::uint32_t frames = frames_needed(options.devices);
+    if (Result<void> room = check_memory(frames, options.memory_mb); !room)
+        return std::unexpected(std::move(room).error());
     std::vector<std::string> words = environment_arguments(options, allowed_cpus());
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0)
         return refused("start DPDK's environment", rte_errno);
     std::unique_ptr<Environment> environment(new Environment);
-    environment->frames_ = rte_pktmbuf_pool_create("frames", kFrames, kFramesCached, 0,
+    environment->frames_ = rte_pktmbuf_pool_create("frames", frames, kFramesCached, 0,
                                                    RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
     if (!environment->frames_)
-        return refused("make the pool of frames (dpdk.memory_mb is too small?)", rte_errno);
+        return refused("make the pool of " + std::to_string(frames) + " frames", rte_errno);
     for (unsigned number = 0; number < options.devices.size(); ++number) {
         Result<void> opened = environment->open_device(options.devices[number], number);
         if (!opened) return std::unexpected(std::move(opened).error());

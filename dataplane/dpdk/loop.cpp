@@ -18,7 +18,6 @@ namespace godwit::dpdk {
 namespace {
 
 constexpr unsigned kThread = 0;  // the worker, for rte_rcu_qsbr
-constexpr unsigned kHandedOverMax = 256;
 
 void sleep_us(unsigned microseconds) {
     const timespec time{0, static_cast<long>(microseconds) * 1000};

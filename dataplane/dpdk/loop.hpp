@@ -16,6 +16,8 @@ struct rte_ring;
 
 namespace godwit::dpdk {
 
+inline constexpr unsigned kHandedOverMax = 256;  // frames of the switch's own
+
 // Polls while frames come; after a while without any it sleeps between two looks, longer and longer, so that an
 // idle plane leaves its CPU to others. (Not every driver can wake a worker up: net_af_packet cannot.)
 class BackOff {

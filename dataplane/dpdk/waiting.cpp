@@ -1,6 +1,5 @@
 #include "dataplane/dpdk/waiting.hpp"
 
-#include <algorithm>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
@@ -13,14 +12,20 @@ Waiting::~Waiting() {
     }
 }
 
+// The device may have the frame already and have given it back: what it took up is remembered here.
 void Waiting::drop_first() {
+    buffers_ -= first().buffers;
     ++begin_;
     --count_;
 }
 
 std::uint16_t Waiting::keep(rte_mbuf** frames, std::uint16_t count, std::uint32_t tick) {
-    const auto taken = static_cast<std::uint16_t>(std::min<std::uint32_t>(count, kMax - count_));
-    for (std::uint16_t i = 0; i < taken; ++i) kept_[(begin_ + count_++) % kMax] = {frames[i], tick};
+    std::uint16_t taken = 0;
+    for (; taken < count && buffers_ + frames[taken]->nb_segs <= kMax; ++taken) {
+        const std::uint32_t buffers = frames[taken]->nb_segs;
+        kept_[(begin_ + count_++) % kMax] = {frames[taken], tick, buffers};
+        buffers_ += buffers;
+    }
     return taken;
 }
 

@@ -12,7 +12,7 @@ namespace godwit::dpdk {
 
 class Waiting {
 public:
-    static constexpr std::uint32_t kMax = 512;  // a tap's queue holds 1000
+    static constexpr std::uint32_t kMax = 512;  // buffers; a tap's queue holds 1000 frames
     // Longer than a pause that anybody plans, shorter than the patience of who sent them.
     static constexpr std::uint32_t kLongest_s = 4;
 
@@ -30,12 +30,12 @@ public:
 private:
     struct Kept {
         rte_mbuf* frame;
-        std::uint32_t since;
+        std::uint32_t since, buffers;
     };
     Kept& first() { return kept_[begin_ % kMax]; }
     void drop_first();
     std::array<Kept, kMax> kept_{};
-    std::uint32_t begin_ = 0, count_ = 0;
+    std::uint32_t begin_ = 0, count_ = 0, buffers_ = 0;
     std::uint32_t longest_;
 };
 

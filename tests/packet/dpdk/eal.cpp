@@ -28,7 +28,7 @@ Eal::Eal() {
                                    "--no-shconf",
                                    "--no-telemetry",
                                    "-m",
-                                   "64",
+                                   "96",
                                    "--lcores=(0-1)@0",
                                    "--vdev=net_ring0",
                                    "--vdev=net_ring1",

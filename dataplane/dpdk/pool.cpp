@@ -1,0 +1,70 @@
+#include "dataplane/dpdk/pool.hpp"
+
+#include "dataplane/dpdk/worker.hpp"
+
+#include "dataplane/dpdk/loop.hpp"
+
+#include <bit>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+
+namespace godwit::dpdk {
+namespace {
+
+using dataplane::Device;
+
+// A cache gives back when it is half over its size (CACHE_FLUSHTHRESH_MULTIPLIER of rte_mempool.c).
+constexpr std::uint32_t kCachedMax = kFramesCached + kFramesCached / 2;
+// net_af_xdp takes two rings of 2048 for what comes and one for what leaves, whatever it is told.
+constexpr std::uint32_t kAfXdpFrames = 3 * 2048;
+constexpr std::size_t kOtherBytes = 16 << 20;  // devices, rings, and what alignment takes
+
+// What a device keeps while nothing happens. af_packet, memif and vhost-user copy, and take a buffer for what has come.
+std::uint32_t held_by(const Device& device) {
+    switch (device.kind) {
+        case Device::Kind::pci:
+            return 2 * kDescriptors;
+        case Device::Kind::tap:
+            return kDescriptors;
+        case Device::Kind::af_xdp:
+            return kAfXdpFrames;
+        case Device::Kind::vhost_user:
+            return Waiting::kMax;
+        case Device::Kind::af_packet:
+        case Device::Kind::memif:
+            return 0;
+    }
+    return 0;
+}
+
+// What a worker has in its hands: a burst that came, and what is to leave by every port.
+std::uint32_t held_by_worker(std::size_t ports) {
+    return kCachedMax +
+           kSegmentsMax * (kBurstMax + kDeparturesMax * static_cast<std::uint32_t>(ports));
+}
+
+}  // namespace
+
+std::uint32_t frames_needed(const std::vector<Device>& devices) {
+    std::uint32_t frames = kCachedMax + kHandedOverMax;  // the control thread's
+    for (const Device& device : devices) frames += held_by(device);
+    frames += held_by_worker(devices.size());
+    return std::bit_ceil(frames + 1) - 1;
+}
+
+std::uint32_t megabytes_needed(std::uint32_t frames) {
+    const std::size_t one =
+        rte_mempool_calc_obj_size(sizeof(rte_mbuf) + RTE_MBUF_DEFAULT_BUF_SIZE, 0, nullptr);
+    return static_cast<std::uint32_t>((one * frames + kOtherBytes + (1 << 20) - 1) >> 20);
+}
+
+Result<void> check_memory(std::uint32_t frames, std::uint32_t memory_mb) {
+    const std::uint32_t needed = megabytes_needed(frames);
+    if (memory_mb >= needed) return {};
+    return fail(Fault::Rejected, "make the pool of frames",
+                "these ports and workers can hold " + std::to_string(frames) + " frames at once, " +
+                    std::to_string(needed) + " MiB: dpdk.memory_mb is " +
+                    std::to_string(memory_mb) + ", set it to at least " + std::to_string(needed));
+}
+
+}  // namespace godwit::dpdk
