@@ -284,7 +284,7 @@ double DpdkBench::open(Target target, std::uint32_t count) {
     auto* states = reinterpret_cast<State*>(states_.bytes().data());
     const std::uint32_t first = opened_[target];
     opened_[target] += count;
-    const std::uint64_t before = worker_->counters.reasons[STEER_WHY_OPENED];
+    const std::uint64_t before = worker_->counters.reason(STEER_WHY_OPENED);
     const double start = now_s();
     for (std::uint32_t session = first; session < first + count; session += dpdk::kBurstMax) {
         burst_.port = kVmPort;
@@ -307,7 +307,7 @@ double DpdkBench::open(Target target, std::uint32_t count) {
     }
     const double took = now_s() - start;
     if (target == kPlane)
-        require(worker_->counters.reasons[STEER_WHY_OPENED] - before == count,
+        require(worker_->counters.reason(STEER_WHY_OPENED) - before == count,
                 "not every datagram opened a session");
     return took * 1e9 / count;
 }

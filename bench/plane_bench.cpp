@@ -113,6 +113,8 @@ void PlaneBench::fill_maps() {
     settings_ = std::move(*settings);
     plane_settings& set = settings_.as<plane_settings>()[0];
     set.uplink = kLoopback;
+    set.places_factor = 1u << 24 | 1u;
+    set.places[plane_place_of(kLoopback, set.places_factor)] = {kLoopback, 1};
     vm_record& vm = record();
     std::memcpy(vm.mac, kVmMac.data(), 6);
     const std::uint32_t seconds[8] = STEER_TIMEOUTS_DEFAULT_S;
@@ -218,12 +220,13 @@ std::uint32_t PlaneBench::owner_of_newcomer() {
 }
 
 std::uint64_t PlaneBench::count_of(steer_why why) const {
-    std::vector<plane_reasons> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));
-    const std::uint32_t zero = 0;
-    if (bpf_map_lookup_elem(map("reasons"), &zero, per_cpu.data()) != 0)
-        give_up("read the reasons");
+    std::vector<steer_tally> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));
     std::uint64_t sum = 0;
-    for (const plane_reasons& cpu : per_cpu) sum += cpu.packets[why];
+    for (std::uint32_t number = 0; number < STEER_TALLY_PORTS; ++number) {
+        if (bpf_map_lookup_elem(map("tallies"), &number, per_cpu.data()) != 0)
+            give_up("read the tallies");
+        for (const steer_tally& cpu : per_cpu) sum += steer_tally_of(&cpu, why);
+    }
     return sum;
 }
 

@@ -98,11 +98,12 @@ int show_switch(Session& session, const std::string& id) {
                               std::to_string(port.drops)});
     session.console.line("");
     session.console.table(ports);
-    Table reasons{{"REASON", "PACKETS"}, {}};
-    for (const auto& [reason, packets] : s->stats.reasons)
-        if (packets > 0) reasons.rows.push_back({reason, std::to_string(packets)});
+    Table packets{{"PORT", "VERDICT", "REASON", "PACKETS"}, {}};
+    for (const protocol::PacketCount& one : s->stats.packets)
+        packets.rows.push_back({one.port.empty() ? "(gone)" : one.port, one.verdict, one.reason,
+                                std::to_string(one.packets)});
     session.console.line("");
-    session.console.table(reasons);
+    session.console.table(packets);
     return kOk;
 }
 

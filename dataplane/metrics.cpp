@@ -1,20 +1,26 @@
 #include "dataplane/metrics.hpp"
 
 #include "dataplane/config.hpp"
+#include "dataplane/flow_row.hpp"
+#include "dataplane/packet_counts.hpp"
 #include "dataplane/sessions.hpp"
 
 namespace godwit::dataplane {
 namespace {
 
-void refresh_reasons(Metrics& metrics, Plane& plane) {
-    for (std::uint32_t why = 0; why < STEER_WHYS; ++why) {
+// Ports are configuration and reasons are code, so there is an end to the labels.
+void refresh_packets(Metrics& metrics, Plane& plane) {
+    each_count(plane.packets(), [&](const Plane::PortPackets& of, std::uint8_t action,
+                                    std::uint32_t why, std::uint64_t packets) {
         prometheus::Counter& counter =
-            metrics.counter("godwit_switch_packets_total", "Packets by the reason of their verdict",
-                            {{"reason", steer_why_name(why)}});
-        // The plane counts; this one follows. It starts at 0 with the process, as counters may.
-        const auto now = static_cast<double>(plane.reason(static_cast<steer_why>(why)));
+            metrics.counter("godwit_switch_packets_total", "Packets by port, verdict and reason",
+                            {{"port", of.port},
+                             {"verdict", verdict_name(action)},
+                             {"reason", steer_why_name(why)}});
+        // The plane counts, also while no process runs; this one follows.
+        const auto now = static_cast<double>(packets);
         if (now > counter.Value()) counter.Increment(now - counter.Value());
-    }
+    });
 }
 
 // What the interfaces count: with the reasons it tells whether a port's packets reach the programs at all.
@@ -88,7 +94,7 @@ void register_metrics(Metrics& metrics, Plane& plane, Steerings& steerings, cons
     metrics.before_text([to, from, of, in = &flows] {
         refresh_flows(*to, *in);
         refresh_ports(*to, *from);
-        refresh_reasons(*to, *from);
+        refresh_packets(*to, *from);
         refresh_tables(*to, *from);
         refresh_vms(*to, *of);
     });

@@ -5,6 +5,7 @@
 
 #include "lib/error.hpp"
 #include "steering/slot.h"
+#include "steering/tally.h"
 #include "steering/types.h"
 
 #include "dataplane/tap.hpp"
@@ -138,7 +139,18 @@ public:
 
     virtual std::uint32_t tick() = 0;  // now, in the plane's unit
     virtual std::uint32_t ticks_per_second() const = 0;
-    virtual std::uint64_t reason(steer_why why) = 0;  // packets so far, all cores
+    // Packets so far, all cores: a row for each port, and a last one without a name for ports that are gone.
+    // They outlive the process.
+    struct PortPackets {
+        std::string port;
+        steer_tally counted{};
+    };
+    virtual std::vector<PortPackets> packets() = 0;
+    std::uint64_t reason(steer_why why) {
+        std::uint64_t sum = 0;
+        for (const PortPackets& port : packets()) sum += steer_tally_of(&port.counted, why);
+        return sum;
+    }
     struct BackendCounters {
         std::uint64_t packets_to = 0, packets_from = 0, fenced = 0;
     };

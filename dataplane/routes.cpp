@@ -4,6 +4,8 @@
 
 #include "dataplane/announce.hpp"
 #include "dataplane/config.hpp"
+#include "dataplane/flow_row.hpp"
+#include "dataplane/packet_counts.hpp"
 #include "dataplane/route_table.hpp"
 #include "dataplane/sessions.hpp"
 
@@ -146,8 +148,15 @@ http::Event event_of(const std::string& type, const protocol::VmSteering& status
 
 protocol::SwitchStats read_stats(Plane& plane) {
     protocol::SwitchStats stats;
-    for (std::uint32_t why = 0; why < STEER_WHYS; ++why)
-        stats.reasons[steer_why_name(why)] = plane.reason(static_cast<steer_why>(why));
+    const std::vector<Plane::PortPackets> all = plane.packets();
+    for (std::uint32_t why = 0; why < STEER_WHYS; ++why) {
+        std::uint64_t& sum = stats.reasons[steer_why_name(why)];
+        for (const Plane::PortPackets& port : all) sum += steer_tally_of(&port.counted, why);
+    }
+    each_count(all, [&](const Plane::PortPackets& of, std::uint8_t action, std::uint32_t why,
+                        std::uint64_t packets) {
+        stats.packets.push_back({of.port, verdict_name(action), steer_why_name(why), packets});
+    });
     stats.table_capacity = capacity(plane, STEER_SESSIONS4);
     stats.table_used = used_slots(plane, STEER_SESSIONS4);
     stats.table_capacity_v6 = capacity(plane, STEER_SESSIONS6);

@@ -1,14 +1,13 @@
 // What the eBPF programs and the loader share: map values and the arguments of the programs that user
-// space runs. Changing anything here or in steering/types.h, slot.h changes GODWIT_LAYOUT.
+// space runs. Changing anything here changes GODWIT_LAYOUT.
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 #ifndef GODWIT_EBPF_LAYOUT_H
 #define GODWIT_EBPF_LAYOUT_H
 
+#include "steering/layout.h"
 #include "steering/slot.h"
+#include "steering/tally.h"
 #include "steering/types.h"
-
-// Written into the pinned settings; a process that was built with another number does not adopt them.
-#define GODWIT_LAYOUT 5u
 
 enum { PLANE_PORTS_MAX = 32 };
 enum plane_port_role { PLANE_UPLINK = 1, PLANE_VM_PORT = 2 };
@@ -17,6 +16,13 @@ struct plane_port {
     uint32_t ifindex; /* 0: none */
     uint32_t role;
 };
+
+// The port's number in `tallies`, by a hash of its ifindex that user space has chosen so that no two ports meet.
+struct plane_port_place {
+    uint32_t ifindex;
+    uint32_t number;
+};
+enum { PLANE_PLACES_SHIFT = 24 }; /* 256 places */
 
 // One value, mapped by user space. The programs only read it, but for `stations`.
 struct plane_settings {
@@ -29,12 +35,17 @@ struct plane_settings {
     struct plane_port ports[PLANE_PORTS_MAX];
     struct steer_config steer;
     struct steer_timeouts timeouts; /* in ticks */
+    uint32_t places_factor;         /* odd */
+    uint32_t reserved;
+    struct plane_port_place places[1 << (32 - PLANE_PLACES_SHIFT)];
+    uint64_t port_names[STEER_TALLY_PORTS]; /* dataplane/port_numbers.hpp */
 };
+_Static_assert((uint32_t)PLANE_PORTS_MAX < STEER_TALLY_PORTS, "a number for every port");
 
-struct plane_reasons {
-    uint64_t packets[256]; /* by enum steer_why; as many as a byte can name, so that no check is needed */
-};
-_Static_assert(STEER_WHYS <= 256, "a counter for every reason");
+STEER_INLINE uint32_t plane_place_of(uint32_t ifindex, uint32_t factor)
+{
+    return (uint32_t)(ifindex * factor) >> PLANE_PLACES_SHIFT;
+}
 
 struct plane_backend_counters { /* of vm * 2 + slot */
     uint64_t to, from, fenced;

@@ -71,10 +71,10 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, 1);
+    __uint(max_entries, STEER_TALLY_PORTS);
     __type(key, uint32_t);
-    __type(value, struct plane_reasons);
-} reasons SEC(".maps");
+    __type(value, struct steer_tally);
+} tallies SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

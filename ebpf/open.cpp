@@ -2,6 +2,7 @@
 // when everything they look into is there.
 #include "lib/log.hpp"
 
+#include "dataplane/port_numbers.hpp"
 #include "dataplane/table_config.hpp"
 #include "ebpf/attach.hpp"
 #include "ebpf/state.hpp"
@@ -11,6 +12,7 @@
 #include <cmath>
 #include <filesystem>
 #include <net/if.h>
+#include <set>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -31,7 +33,7 @@ constexpr const char* kTableNames[STEER_TABLES] = {"sessions4",   "sessions6", "
 // is filled anew from the configuration anyway.
 constexpr const char* kPinned[] = {
     "sessions4", "sessions6", "handshakes4", "handshakes6",  "chances4",   "chances6",  "vms",
-    "settings",  "hosted4",   "hosted6",     "identities",   "reasons",    "backends",  "drained",
+    "settings",  "hosted4",   "hosted6",     "identities",   "tallies",    "backends",  "drained",
     "resets",    "stations",  "direct",      "translations", "fragments4", "fragments6"};
 
 int quiet(enum libbpf_print_level level, const char* format, va_list arguments) {
@@ -140,6 +142,47 @@ Result<std::uint32_t> measure_hz(int program) {
     return best;
 }
 
+// What came by a port that is gone is counted with the others that are.
+void give_up_number(int tallies, std::size_t cpus, std::uint32_t number) {
+    const std::uint32_t gone = 0;
+    std::vector<steer_tally> of_port(cpus), of_gone(cpus);
+    if (bpf_map_lookup_elem(tallies, &number, of_port.data()) != 0 ||
+        bpf_map_lookup_elem(tallies, &gone, of_gone.data()) != 0)
+        return;
+    for (std::size_t cpu = 0; cpu < cpus; ++cpu)
+        for (std::size_t cell = 0; cell < std::size(of_port[cpu].packets); ++cell)
+            of_gone[cpu].packets[cell] += of_port[cpu].packets[cell];
+    bpf_map_update_elem(tallies, &gone, of_gone.data(), BPF_ANY);
+    std::ranges::fill(of_port, steer_tally{});
+    bpf_map_update_elem(tallies, &number, of_port.data(), BPF_ANY);
+}
+
+// A factor that gives each port a place of its own: every seventh or so does, with 32 ports.
+std::uint32_t factor_for(const std::vector<dataplane::PortState>& ports) {
+    for (std::uint32_t factor = 0x9e3779b1u;; factor = factor * 1664525u + 1013904222u) {
+        std::set<std::uint32_t> places;
+        for (const dataplane::PortState& port : ports)
+            places.insert(plane_place_of(port.ifindex, factor | 1));
+        if (places.size() == ports.size()) return factor | 1;
+    }
+}
+
+// A packet that the programs of an earlier process count meanwhile may be counted for another port.
+std::vector<std::uint32_t> number_ports(plane_settings& set, int tallies, std::size_t cpus,
+                                        const std::vector<dataplane::PortState>& ports) {
+    std::vector<std::string> names;
+    for (const dataplane::PortState& port : ports) names.push_back(port.name);
+    const std::vector<std::uint32_t> numbers = dataplane::number_ports(
+        std::span(set.port_names), names,
+        [&](std::uint32_t number) { give_up_number(tallies, cpus, number); });
+    set.places_factor = factor_for(ports);
+    std::ranges::fill(set.places, plane_port_place{});
+    for (std::size_t i = 0; i < ports.size(); ++i)
+        set.places[plane_place_of(ports[i].ifindex, set.places_factor)] = {ports[i].ifindex,
+                                                                           numbers[i]};
+    return numbers;
+}
+
 Result<void> map_tables(const bpf_object* object, const steer_config& config,
                         std::array<Mapping, STEER_TABLES>& tables) {
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
@@ -228,8 +271,10 @@ Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& op
     set.ticks_per_second = *hz;
     set.timeouts = dataplane::in_ticks(options.timeouts_s, *hz);
     fill_settings(set, state->ports);
-    set.layout = GODWIT_LAYOUT;
     state->cpus = libbpf_num_possible_cpus();
+    state->port_numbers = number_ports(set, state->map_fd("tallies"),
+                                       static_cast<std::size_t>(state->cpus), state->ports);
+    set.layout = GODWIT_LAYOUT;
     state->ring.reset(
         ring_buffer__new(state->map_fd("drained"), note_drained, &state->drained, nullptr));
     if (!state->ring) return fail_errno(Fault::Retry, "read the ring buffer of events");

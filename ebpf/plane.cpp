@@ -88,13 +88,21 @@ Result<steer_swept> EbpfPlane::sweep(std::uint32_t lines) {
     return steer_swept{argument.live, argument.closed, argument.removed};
 }
 
-std::uint64_t EbpfPlane::reason(steer_why why) {
-    std::vector<plane_reasons> per_cpu(static_cast<std::size_t>(state_->cpus));
-    std::uint32_t zero = 0;
-    if (bpf_map_lookup_elem(state_->map_fd("reasons"), &zero, per_cpu.data()) != 0) return 0;
-    std::uint64_t sum = 0;
-    for (const plane_reasons& cpu : per_cpu) sum += cpu.packets[why];
-    return sum;
+std::vector<dataplane::Plane::PortPackets> EbpfPlane::packets() {
+    std::vector<PortPackets> all;
+    std::vector<steer_tally> per_cpu(static_cast<std::size_t>(state_->cpus));
+    const int tallies = state_->map_fd("tallies");
+    const auto add = [&](const std::string& port, std::uint32_t number) {
+        PortPackets& one = all.emplace_back(port);
+        if (bpf_map_lookup_elem(tallies, &number, per_cpu.data()) != 0) return;
+        for (const steer_tally& cpu : per_cpu)
+            for (std::size_t cell = 0; cell < std::size(cpu.packets); ++cell)
+                one.counted.packets[cell] += cpu.packets[cell];
+    };
+    for (std::size_t i = 0; i < state_->ports.size(); ++i)
+        add(state_->ports[i].name, state_->port_numbers[i]);
+    add("", 0);
+    return all;
 }
 
 dataplane::Plane::BackendCounters EbpfPlane::counters(std::uint16_t vm, std::uint32_t slot) {

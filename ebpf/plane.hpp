@@ -40,7 +40,7 @@ public:
     Result<steer_swept> sweep(std::uint32_t lines) override;
     std::uint32_t tick() override;
     std::uint32_t ticks_per_second() const override;
-    std::uint64_t reason(steer_why why) override;
+    std::vector<PortPackets> packets() override;
     BackendCounters counters(std::uint16_t vm, std::uint32_t slot) override;
     int events_fd() override;
     void poll_events(const std::function<void(const Drained&)>& on_drained) override;

@@ -21,6 +21,7 @@ struct EbpfPlane::State {
     std::array<Mapping, STEER_TABLES> tables;
     Mapping vms, settings;
     std::vector<dataplane::PortState> ports;
+    std::vector<std::uint32_t> port_numbers;  // in `tallies`
     std::map<std::string, int> programs;
     Ring ring;
     std::unique_ptr<EbpfTap> tap;

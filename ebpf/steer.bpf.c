@@ -36,12 +36,16 @@ STEER_INLINE struct room *own_room(void)
 
 enum { HEADERS_BYTES = 128 }; /* Ethernet, IPv6 and TCP with all its options */
 
-STEER_INLINE void count_reason(uint8_t why)
+STEER_INLINE void count_packet(uint32_t ifindex, uint32_t action, uint32_t why)
 {
-    uint32_t zero = 0;
-    struct plane_reasons *counters = bpf_map_lookup_elem(&reasons, &zero);
-    if (counters)
-        ++counters->packets[why];
+    const struct plane_settings *set = plane_settings();
+    if (!set)
+        return;
+    const struct plane_port_place *place = &set->places[plane_place_of(ifindex, set->places_factor)];
+    uint32_t number = place->ifindex == ifindex ? place->number : 0;
+    struct steer_tally *tally = bpf_map_lookup_elem(&tallies, &number);
+    if (tally)
+        ++tally->packets[steer_tally_cell(action, why)];
 }
 
 STEER_INLINE struct plane_backend_counters *backend_counters(uint32_t vm, uint32_t slot)
@@ -76,7 +80,7 @@ int uplink(struct xdp_md *ctx)
         return XDP_DROP;
     steer_parse(&p, data, data_end, (uint32_t)(data_end - data));
     if (steer_is_told(&plane, &p)) {
-        count_reason(STEER_WHY_RESET_TOLD);
+        count_packet(plane.ifindex, STEER_REFUSE, STEER_WHY_RESET_TOLD);
         if (is_watched())
             record_xdp(ctx, &p, STEER_REFUSE | (uint32_t)STEER_WHY_RESET_TOLD << 24, STEER_FLOW_NO_VM);
         return XDP_PASS;
@@ -87,7 +91,7 @@ int uplink(struct xdp_md *ctx)
     if (out.verdict.action == STEER_FORWARD && out.vm && steer_is_translated(out.vm, out.verdict.slot) &&
         translate_xdp(ctx, steer_translation_of(&plane, out.vm->vm, out.verdict.slot)) != 0)
         out.verdict = steer_verdict(STEER_DROP, 0, STEER_KEEP, STEER_WHY_UNTRANSLATABLE);
-    count_reason(out.verdict.why);
+    count_packet(plane.ifindex, out.verdict.action, out.verdict.why);
     if (is_watched())
         record_xdp(ctx, &p, steer_verdict_number(out.verdict), vm_number(out.vm));
     switch (out.verdict.action) {
@@ -321,7 +325,7 @@ int vm_port(struct __sk_buff *skb)
     struct steer_packet *p = &room->packet;
     parse_skb(skb, p);
     if (steer_is_told(&plane, p)) { /* an unmanaged station behind this port */
-        count_reason(STEER_WHY_RESET_TOLD);
+        count_packet(plane.ifindex, STEER_REFUSE, STEER_WHY_RESET_TOLD);
         if (is_watched())
             record_skb(skb, p, STEER_REFUSE | (uint32_t)STEER_WHY_RESET_TOLD << 24, STEER_FLOW_NO_VM);
         return p->family == 4 ? send_rst4(skb, p) : send_rst6(skb, p);
@@ -330,7 +334,7 @@ int vm_port(struct __sk_buff *skb)
     struct steer_outcome out = steer_packet(&plane, &room->work, p, frame);
     if (is_rewritten(&out) && rewrite_addresses(skb, &out) != 0)
         out.verdict = steer_fenced(STEER_WHY_UNTRANSLATABLE);
-    count_reason(out.verdict.why);
+    count_packet(plane.ifindex, out.verdict.action, out.verdict.why);
     if (is_watched())
         record_skb(skb, p, steer_verdict_number(out.verdict), vm_number(out.vm));
     if (!out.vm) {

@@ -165,12 +165,24 @@ struct PortStatus {
 };
 BOOST_DESCRIBE_STRUCT(PortStatus, (), (name, interface, role, up, program, packets, drops))
 
+// Packets that came in by a port, by what was done with them and why. `port` is empty for ports that are gone.
+struct PacketCount {
+    std::string port;
+    std::string verdict;  // "pass", "forward", "both", "answer", "drop", "refuse"
+    std::string reason;
+    std::uint64_t packets = 0;
+};
+BOOST_DESCRIBE_STRUCT(PacketCount, (), (port, verdict, reason, packets))
+
+// The counters outlive the process.
 struct SwitchStats {
-    std::map<std::string, std::uint64_t> reasons;  // packets by verdict reason
+    std::map<std::string, std::uint64_t> reasons;  // packets by verdict reason, all ports
     std::uint64_t table_capacity = 0, table_used = 0, table_used_v6 = 0, table_capacity_v6 = 0;
+    std::vector<PacketCount> packets = {};  // the same, one by one; those that are 0 are left out
 };
 BOOST_DESCRIBE_STRUCT(SwitchStats, (),
-                      (reasons, table_capacity, table_used, table_used_v6, table_capacity_v6))
+                      (reasons, table_capacity, table_used, table_used_v6, table_capacity_v6,
+                       packets))
 
 struct SwitchStatus {
     std::string id, plane, version;

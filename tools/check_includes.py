@@ -20,7 +20,8 @@ MAY_INCLUDE = {
     "lab": {"vm_agent"},
 }
 # The arrows against the grain: a plane implements the interface its program declares, and sizes its tables as all do.
-INTERFACES = {("ebpf", "dataplane/plane.hpp"), ("ebpf", "dataplane/table_config.hpp")}
+INTERFACES = {("ebpf", "dataplane/plane.hpp"), ("ebpf", "dataplane/table_config.hpp"),
+              ("ebpf", "dataplane/port_numbers.hpp")}
 # Who reads a region's file needs to know how it is laid out, and nothing else of the agent.
 LAYOUT = "vm_agent/layout/"
 MAY_READ_LAYOUT = {"cli"}

@@ -4,6 +4,7 @@
 
 #include "steering/parse.h"
 #include "steering/slot.h"
+#include "steering/tally.h"
 
 #include "dataplane/dpdk/directory.hpp"
 #include "dataplane/dpdk/resets.hpp"
@@ -29,8 +30,8 @@ struct Tables {
     std::array<std::span<struct steer_line>, STEER_TABLES> lines;
     std::span<vm_record> vms;
     Resets* resets = nullptr;  // none: nobody is ever told
-    // By reason, and of vm * STEER_SLOTS + slot. Empty: the worker has its own, and they end with it.
-    std::span<std::uint64_t> reasons;
+    // By the port's number, and of vm * STEER_SLOTS + slot. Empty: the worker has its own, and they end with it.
+    std::span<struct steer_tally> tallies;
     std::span<BackendCounters> backends;
     std::atomic<std::uint32_t> drained{0};  // "look at the counters", so many times
 };

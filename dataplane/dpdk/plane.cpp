@@ -5,6 +5,7 @@
 #include "dataplane/dpdk/ending.hpp"
 #include "dataplane/dpdk/environment.hpp"
 #include "dataplane/dpdk/loop.hpp"
+#include "dataplane/port_numbers.hpp"
 #include "dataplane/table_config.hpp"
 
 #include <atomic>
@@ -89,6 +90,22 @@ void write_record(vm_record& to, std::uint16_t vm, const VmSetup& setup,
     }
 }
 
+// What came by a port that is gone is counted with the others that are.
+void number_ports(TableFile& file, const std::vector<PlaneOptions::Port>& ports,
+                  Counters& counters) {
+    const std::span<struct steer_tally> tallies = file.tables().tallies;
+    std::vector<std::string> names;
+    for (const PlaneOptions::Port& port : ports) names.push_back(port.name);
+    const auto numbers =
+        dataplane::number_ports(file.port_names(), names, [&](std::uint32_t number) {
+            for (std::size_t cell = 0; cell < std::size(tallies[0].packets); ++cell)
+                tallies[0].packets[cell] += tallies[number].packets[cell];
+            tallies[number] = {};
+        });
+    for (std::size_t port = 0; port < numbers.size(); ++port)
+        counters.number_of_port[port] = static_cast<std::uint8_t>(numbers[port]);
+}
+
 // In /dev/shm anybody could have made it first, and would own the sessions.
 Result<void> make_place(const std::string& folder) {
     const std::filesystem::path place = std::filesystem::path(folder + "/.").parent_path();
@@ -133,6 +150,7 @@ Result<std::unique_ptr<dataplane::Plane>> DpdkPlane::open(const PlaneOptions& op
     state->tap = std::move(*tap);
     state->worker->tap = state->tap.get();
     state->worker->uplink = sole_uplink(options.ports);
+    number_ports(*state->file, options.ports, state->worker->counters);
     state->worker->plane.directory = state->directory.get();
     std::ranges::copy(state->environment->ethdevs(), state->worker->device.begin());
     for (std::size_t port = 0; port < options.ports.size(); ++port)
@@ -272,8 +290,18 @@ void DpdkPlane::poll_events(const std::function<void(const Drained&)>& on_draine
 
 // ---- counters -------------------------------------------------------------------------------------
 
-std::uint64_t DpdkPlane::reason(steer_why why) {
-    return counted(state_->worker->counters.reasons[why]);
+std::vector<dataplane::Plane::PortPackets> DpdkPlane::packets() {
+    std::vector<PortPackets> all;
+    const Counters& counters = state_->worker->counters;
+    const auto add = [&](const std::string& port, std::uint32_t number) {
+        PortPackets& one = all.emplace_back(port);
+        for (std::size_t cell = 0; cell < std::size(one.counted.packets); ++cell)
+            one.counted.packets[cell] = counted(counters.tallies[number].packets[cell]);
+    };
+    for (std::size_t port = 0; port < state_->options.ports.size(); ++port)
+        add(state_->options.ports[port].name, counters.number_of_port[port]);
+    add("", 0);
+    return all;
 }
 
 dataplane::Plane::BackendCounters DpdkPlane::counters(std::uint16_t vm, std::uint32_t slot) {

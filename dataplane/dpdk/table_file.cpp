@@ -1,5 +1,7 @@
 #include "dataplane/dpdk/table_file.hpp"
 
+#include "steering/layout.h"
+
 #include "dataplane/dpdk/resets.hpp"
 #include "dataplane/table_config.hpp"
 
@@ -18,7 +20,7 @@
 
 namespace godwit::dpdk {
 
-// Changing this, Resets, or a record of steering/types.h or slot.h changes kLayout.
+// Changing this or Resets changes GODWIT_LAYOUT.
 struct TableFile::Header {
     std::array<char, 8> magic;
     std::uint32_t layout;  // written last: 0 is a file whose maker was killed
@@ -26,15 +28,14 @@ struct TableFile::Header {
     std::array<char, 40> boot;
     std::uint64_t bytes;
     struct steer_config config;
+    std::array<std::uint64_t, STEER_TALLY_PORTS> port_names;
 };
 
 namespace {
 
 constexpr std::array<char, 8> kMagic{'g', 'o', 'd', 'w', 'i', 't', 'd', 'p'};
-constexpr std::uint32_t kLayout = 2;
 constexpr std::size_t kHeaderBytes = 4096;
-constexpr std::size_t kReasons = 256;  // a reason is a byte
-constexpr std::size_t kReasonBytes = kReasons * sizeof(std::uint64_t);
+constexpr std::size_t kTallyBytes = STEER_TALLY_PORTS * sizeof(struct steer_tally);
 constexpr std::size_t kBackends = std::size_t{STEER_VMS_MAX} * STEER_SLOTS;
 constexpr std::size_t kBackendBytes = kBackends * sizeof(BackendCounters);
 constexpr std::size_t kVmBytes = std::size_t{STEER_VMS_MAX} * sizeof(vm_record);
@@ -54,7 +55,7 @@ std::array<char, 40> boot_id() {
 }
 
 std::size_t bytes_of(const struct steer_config& config) {
-    std::size_t bytes = kHeaderBytes + kVmBytes + sizeof(Resets) + kReasonBytes + kBackendBytes;
+    std::size_t bytes = kHeaderBytes + kVmBytes + sizeof(Resets) + kTallyBytes + kBackendBytes;
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
         const auto table = static_cast<enum steer_table>(t);
         bytes += std::size_t{steer_lines(table, config.table[t])} * sizeof(struct steer_line);
@@ -124,7 +125,7 @@ Result<TableFile::Header> TableFile::prepare(int fd, const std::string& path, st
     const ssize_t got = pread(fd, &known, sizeof(known), 0);
     if (got < 0) return fail_errno(Fault::Rejected, "read " + path);
     if (got == 0 || known.layout == 0 || known.boot != boot_id()) {
-        Header fresh{kMagic, 0, 0, boot_id(), 0, dataplane::fresh_config(sizes)};
+        Header fresh{kMagic, 0, 0, boot_id(), 0, dataplane::fresh_config(sizes), {}};
         fresh.bytes = bytes_of(fresh.config);
         Result<void> room = make_room(fd, whole_pages(fresh.bytes, page), path);
         if (!room) return std::unexpected(std::move(room).error());
@@ -132,13 +133,13 @@ Result<TableFile::Header> TableFile::prepare(int fd, const std::string& path, st
     }
     struct stat about{};
     const bool whole = got == ssize_t{sizeof(known)} && known.magic == kMagic &&
-                       known.layout == kLayout && known.bytes == bytes_of(known.config) &&
+                       known.layout == GODWIT_LAYOUT && known.bytes == bytes_of(known.config) &&
                        fstat(fd, &about) == 0 &&
                        static_cast<std::uint64_t>(about.st_size) == whole_pages(known.bytes, page);
     if (!whole)
         return fail(Fault::Conflict, "adopt " + path,
                     "the tables there have another layout than this version (" +
-                        std::to_string(kLayout) +
+                        std::to_string(GODWIT_LAYOUT) +
                         "); finish or cancel the running migrations, then remove the file",
                     "layout-mismatch");
     return known;
@@ -169,7 +170,7 @@ Result<std::unique_ptr<TableFile>> TableFile::open(const std::string& path,
     if (!table->adopted_) *reinterpret_cast<Header*>(memory) = *header;
     table->lay_out();
     if (table->adopted_) table->repaired_ = repair(table->tables_);
-    __atomic_store_n(&reinterpret_cast<Header*>(memory)->layout, kLayout, __ATOMIC_RELEASE);
+    __atomic_store_n(&reinterpret_cast<Header*>(memory)->layout, GODWIT_LAYOUT, __ATOMIC_RELEASE);
     return table;
 }
 
@@ -180,8 +181,8 @@ void TableFile::lay_out() {
     at += kVmBytes;
     tables_.resets = reinterpret_cast<Resets*>(at);
     at += sizeof(Resets);
-    tables_.reasons = {reinterpret_cast<std::uint64_t*>(at), kReasons};
-    at += kReasonBytes;
+    tables_.tallies = {reinterpret_cast<struct steer_tally*>(at), STEER_TALLY_PORTS};
+    at += kTallyBytes;
     tables_.backends = {reinterpret_cast<BackendCounters*>(at), kBackends};
     at += kBackendBytes;
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
@@ -190,6 +191,10 @@ void TableFile::lay_out() {
         tables_.lines[t] = {reinterpret_cast<struct steer_line*>(at), lines};
         at += lines * sizeof(struct steer_line);
     }
+}
+
+std::span<std::uint64_t, STEER_TALLY_PORTS> TableFile::port_names() const {
+    return reinterpret_cast<Header*>(memory_)->port_names;
 }
 
 void TableFile::beat(std::uint32_t tick) {

@@ -1,13 +1,22 @@
 #include "dataplane/dpdk/worker.hpp"
 
+#include <numeric>
+
 namespace godwit::dpdk {
 
-Counters::Counters(const Tables& memory) : reasons(memory.reasons), backends(memory.backends) {
-    if (!reasons.empty()) return;
-    own_reasons_.resize(STEER_WHYS);
+Counters::Counters(const Tables& memory) : tallies(memory.tallies), backends(memory.backends) {
+    std::iota(number_of_port.begin(), number_of_port.end(), std::uint8_t{1});
+    if (!tallies.empty()) return;
+    own_tallies_.resize(STEER_TALLY_PORTS);
     own_backends_.resize(memory.vms.size() * STEER_SLOTS);
-    reasons = own_reasons_;
+    tallies = own_tallies_;
     backends = own_backends_;
+}
+
+std::uint64_t Counters::reason(enum steer_why why) const {
+    std::uint64_t sum = 0;
+    for (const struct steer_tally& of_port : tallies) sum += steer_tally_of(&of_port, why);
+    return sum;
 }
 
 Worker::Worker(Tables& memory, Stations& learnt, std::uint16_t port_count)

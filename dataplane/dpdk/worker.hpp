@@ -48,12 +48,15 @@ struct Counters {
     Counters(const Counters&) = delete;
     Counters& operator=(const Counters&) = delete;
 
-    std::span<std::uint64_t> reasons;
-    std::span<BackendCounters> backends;  // of vm * STEER_SLOTS + slot
-    std::uint64_t unsent = 0;             // frames that found no buffer or no room in a port
+    std::span<struct steer_tally> tallies;               // by the port's number
+    std::array<std::uint8_t, kPortsMax> number_of_port;  // at first its place + 1
+    std::span<BackendCounters> backends;                 // of vm * STEER_SLOTS + slot
+    std::uint64_t unsent = 0;  // frames that found no buffer or no room in a port
+
+    std::uint64_t reason(enum steer_why why) const;
 
 private:
-    std::vector<std::uint64_t> own_reasons_;
+    std::vector<struct steer_tally> own_tallies_;
     std::vector<BackendCounters> own_backends_;
 };
 

@@ -60,7 +60,8 @@ protocol::SwitchStatus switch_of() {
     status.plane = "ebpf";
     status.version = "0.1.0";
     status.ports = {{"uplink", "eth0", "uplink", true, "xdp", 10, 1}};
-    status.stats.reasons = {{"established", 7}, {"fenced", 0}};
+    status.stats.reasons = {{"session", 7}, {"fenced", 0}};
+    status.stats.packets = {{"uplink", "forward", "session", 5}, {"", "pass", "session", 2}};
     status.stats.table_capacity = 1000;
     status.stats.table_used = 2;
     return status;

@@ -37,7 +37,7 @@ public:
     Result<steer_swept> sweep(std::uint32_t) override { return steer_swept{0, 0, 0}; }
     std::uint32_t tick() override { return 100; }
     std::uint32_t ticks_per_second() const override { return 100; }
-    std::uint64_t reason(steer_why) override { return 0; }
+    std::vector<PortPackets> packets() override { return counted; }
     BackendCounters counters(std::uint16_t, std::uint32_t) override { return {}; }
     int events_fd() override { return -1; }
     void poll_events(const std::function<void(const Drained&)>&) override {}
@@ -71,6 +71,7 @@ public:
 
     bool tap_there = true;
     FakeTap fake_tap;
+    std::vector<PortPackets> counted;
     std::vector<std::string> order;
     std::vector<std::pair<std::uint32_t, std::vector<std::uint8_t>>> sent;
     std::map<std::uint16_t, dataplane::VmSetup> setups;

@@ -335,7 +335,9 @@ class Restarts(Story):
         self.flip()
         new = [self.flow() for _ in range(5)]
         self.assertEqual(self.who(new), {"b"})
-        before, counted = SWITCH.status(), SWITCH.reasons()
+        before, counted, was_counted = SWITCH.status(), SWITCH.reasons(), self.packets()
+        self.assertGreater(was_counted["uplink", "forward", "session"], 0)
+        self.assertGreater(was_counted["host-a", "pass", "session"], 0)
         answers, stop = [], threading.Event()
 
         def keep_talking():
@@ -366,6 +368,8 @@ class Restarts(Story):
             self.assertGreaterEqual(now["packets_to"], was["packets_to"] + 100, "counters go on")
         for reason, packets in counted.items():
             self.assertGreaterEqual(SWITCH.reasons()[reason], packets, reason)
+        for name, number in was_counted.items():
+            self.assertGreaterEqual(self.packets()[name], number, name)
         self.assertLessEqual(self.peers_of(old), self.listed("host-a"))
         self.assertLessEqual(self.peers_of(new), self.listed("host-b"))
         self.assertEqual((self.who(old), self.who(new)), ({"a"}, {"b"}))
@@ -389,6 +393,10 @@ class Restarts(Story):
 
     def listed(self, owner):
         return {row["peer"] for row in SWITCH.call("GET", f"/v1/sessions?vm=web-1&owner={owner}")[1]["sessions"]}
+
+    def packets(self):
+        return {(one["port"], one["verdict"], one["reason"]): one["packets"]
+                for one in SWITCH.call("GET", "/v1/stats")[1]["packets"]}
 
     def another_layout_ebpf(self):
         settings = SWITCH.bpffs / "maps" / "settings"

@@ -217,9 +217,11 @@ void carry_out(const Case& c) {
 }  // namespace
 
 void rewrite_stage(Worker& worker, Burst& burst) {
+    struct steer_tally& tally = worker.counters.tallies[worker.counters.number_of_port[burst.port]];
     for (std::uint16_t i = 0; i < burst.count; ++i) {
         carry_out({worker, burst.port, burst.frames[i], burst.parsed[i], burst.outcomes[i]});
-        ++worker.counters.reasons[burst.outcomes[i].verdict.why];
+        const struct steer_verdict& verdict = burst.outcomes[i].verdict;
+        ++tally.packets[steer_tally_cell(verdict.action, verdict.why)];
     }
 }
 

@@ -159,7 +159,7 @@ std::span<struct steer_line> DpdkPlane::lines(enum steer_table table) {
     return stages_->lines[table];
 }
 std::uint64_t DpdkPlane::reason(steer_why why) {
-    return stages_->worker.counters.reasons[why];
+    return stages_->worker.counters.reason(why);
 }
 unsigned DpdkPlane::drained_events() {
     return stages_->tables.drained.load();

@@ -38,9 +38,7 @@ protected:
         close(events_);
         unlink(path_.c_str());
     }
-    std::uint64_t seen() {
-        return __atomic_load_n(&worker_->counters.reasons[STEER_WHY_NOT_MANAGED], __ATOMIC_RELAXED);
-    }
+    std::uint64_t seen() { return worker_->counters.reason(STEER_WHY_NOT_MANAGED); }
     // A frame that goes round for ever: out of port 0, and in there again.
     void send_round() {
         EXPECT_TRUE(loop_->hand_over(

@@ -1,6 +1,7 @@
 // The DPDK plane's memory: what survives a process, and what is put right after one that was killed.
 #include "dataplane/dpdk/hooks.hpp"
 
+#include "steering/layout.h"
 #include "steering/steer.h"
 
 #include "dataplane/dpdk/ending.hpp"
@@ -77,12 +78,15 @@ TEST_F(SessionFile, TheNextProcessFindsTheSessionsOfTheLast) {
 
 TEST_F(SessionFile, TheNextProcessGoesOnCounting) {
     auto first = open();
-    EXPECT_EQ(first->tables().reasons[STEER_WHYS - 1], 0u);
-    first->tables().reasons[STEER_WHYS - 1] = 7;
+    constexpr std::size_t kLast = STEER_TALLY_REASONS * STEER_TALLY_ACTIONS - 1;
+    EXPECT_EQ(first->tables().tallies.back().packets[kLast], 0u);
+    first->tables().tallies.back().packets[kLast] = 7;
+    first->port_names().back() = 9;
     first->tables().backends.back() = {1, 2, 3};
     first.reset();
     auto second = open();
-    EXPECT_EQ(second->tables().reasons[STEER_WHYS - 1], 7u);
+    EXPECT_EQ(second->tables().tallies.back().packets[kLast], 7u);
+    EXPECT_EQ(second->port_names().back(), 9u);
     EXPECT_EQ(second->tables().backends.back().fenced, 3u);
     EXPECT_EQ(second->repaired(), (dpdk::Repaired{0, 0, 0}));
 }
@@ -96,7 +100,7 @@ TEST_F(SessionFile, AnotherLayoutIsNotTouched) {
     pin(open()->tables(), 4000, 0);
     overwrite(8, 99);
     EXPECT_TRUE(slug().starts_with("layout-mismatch|"));
-    overwrite(8, 2);
+    overwrite(8, GODWIT_LAYOUT);
     EXPECT_TRUE(open()->adopted());
     std::filesystem::resize_file(path_, std::filesystem::file_size(path_) - 4096);
     EXPECT_TRUE(slug().starts_with("layout-mismatch|")) << "a shorter file is another layout";

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <gtest/gtest.h>
 
 namespace godwit::test {
@@ -55,6 +56,13 @@ protected:
         if (map >= 0) close(map);
         if (!written) throw std::runtime_error("write " + pin + ": " + std::strerror(problem));
     }
+    void count(std::uint32_t number, std::uint32_t cell, std::uint64_t packets) {
+        const int map = bpf_obj_get((options.bpffs + "/maps/tallies").c_str());
+        std::vector<steer_tally> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));
+        per_cpu.back().packets[cell] = packets;
+        EXPECT_EQ(bpf_map_update_elem(map, &number, per_cpu.data(), BPF_ANY), 0);
+        close(map);
+    }
     bool has_link(Port port, const std::string& kind) {
         return std::filesystem::exists(options.bpffs + "/links/" +
                                        Ports::instance().interface(port) + "-" + kind);
@@ -69,6 +77,24 @@ TEST_F(Adoption, TablesOutliveTheProcess) {
     auto plane = open();
     EXPECT_TRUE(adopted(*plane));
     EXPECT_EQ(plane->record(3).untracked, 7u);
+}
+
+// By name, wherever a port stands; what is gone is not lost for the sums.
+TEST_F(Adoption, PacketsOfAPortGoOnBeingCountedUnderItsName) {
+    open();
+    const std::uint32_t cell = steer_tally_cell(STEER_DROP, STEER_WHY_FENCED);
+    for (std::uint32_t number : {1u, 2u, 3u}) count(number, cell, number);
+    std::swap(options.ports[0], options.ports[1]);
+    options.ports.pop_back();
+    for (int start = 0; start < 2; ++start) {
+        const auto packets = open()->packets();
+        ASSERT_EQ(packets.size(), 3u);
+        EXPECT_EQ(packets[0].port, Ports::instance().interface(kSourcePort));
+        EXPECT_EQ(packets[0].counted.packets[cell], 2u);
+        EXPECT_EQ(packets[1].counted.packets[cell], 1u);
+        EXPECT_EQ(packets[2].port, "");
+        EXPECT_EQ(packets[2].counted.packets[cell], 3u) << "the third port's, counted once";
+    }
 }
 
 TEST_F(Adoption, StartThatWasCutShortIsBegunAgain) {

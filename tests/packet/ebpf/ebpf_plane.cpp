@@ -76,8 +76,8 @@ std::optional<Run> run_tc(int program, const Bytes& frame, unsigned ifindex) {
 // Loading takes a second, so a plane is kept for the next story that wants this size, and made as new.
 struct EbpfPlane::Kernel {
     std::unique_ptr<dataplane::Plane> plane;
-    int reasons = -1, stations = -1, resets = -1, direct = -1;
-    std::vector<plane_reasons> before, now;
+    int stations = -1, resets = -1, direct = -1;
+    std::vector<dataplane::Plane::PortPackets> before;
     std::set<std::uint16_t> managed;
     std::map<std::pair<std::uint16_t, std::uint32_t>, std::uint64_t> sent;
 
@@ -90,7 +90,6 @@ struct EbpfPlane::Kernel {
     int program(const char* name) { return ebpf().program_fd(name); }
     int map(const std::string& name);
     void open(const TableSizes& sizes);
-    void read_reasons();
     std::optional<Port> sent_to();
     void make_as_new();
     void make_direct_older(std::uint32_t ticks);
@@ -111,16 +110,13 @@ EbpfPlane::Kernel& EbpfPlane::Kernel::of(const TableSizes& sizes) {
 
 EbpfPlane::Kernel::Kernel(const TableSizes& sizes) {
     open(sizes);
-    reasons = map("reasons");
     stations = map("stations");
     resets = map("resets");
     direct = map("direct");
-    before.resize(static_cast<std::size_t>(libbpf_num_possible_cpus()));
-    now = before;
 }
 
 EbpfPlane::Kernel::~Kernel() {
-    for (int fd : {reasons, stations, resets, direct})
+    for (int fd : {stations, resets, direct})
         if (fd >= 0) close(fd);
     if (plane) ebpf().uninstall();
 }
@@ -143,11 +139,6 @@ void EbpfPlane::Kernel::open(const TableSizes& sizes) {
     Result<std::unique_ptr<dataplane::Plane>> opened = ebpf::EbpfPlane::open(options);
     if (!opened) throw std::runtime_error(opened.error().text());
     plane = std::move(*opened);
-}
-
-void EbpfPlane::Kernel::read_reasons() {
-    const std::uint32_t zero = 0;
-    if (bpf_map_lookup_elem(reasons, &zero, now.data()) != 0) give_up("read the reasons");
 }
 
 // Who was sent to since the last call, by the counters that the programs keep beside the redirect.
@@ -180,8 +171,7 @@ void EbpfPlane::Kernel::make_as_new() {
     while (plane->tap()->read(1024, [](const steer_flow&, std::span<const std::uint8_t>) {}) > 0) {
     }
     for (int port = 0; port < kPorts; ++port) Ports::instance().heard(static_cast<Port>(port));
-    read_reasons();
-    std::swap(before, now);
+    before = plane->packets();
     sent.clear();
 }
 
@@ -225,15 +215,16 @@ void EbpfPlane::manage(const ManagedVm& vm) {
 // The one counter that moved. Several, or none, is a failure that no story expects.
 std::string EbpfPlane::reason_since() {
     std::string found;
-    kernel_->read_reasons();
-    for (std::uint32_t why = 0; why < 256; ++why) {
+    const std::vector<dataplane::Plane::PortPackets> now = kernel_->plane->packets();
+    for (std::uint32_t why = 0; why < STEER_TALLY_REASONS; ++why) {
         std::uint64_t moved = 0;
-        for (std::size_t cpu = 0; cpu < kernel_->now.size(); ++cpu)
-            moved += kernel_->now[cpu].packets[why] - kernel_->before[cpu].packets[why];
+        for (std::size_t port = 0; port < now.size(); ++port)
+            moved += steer_tally_of(&now[port].counted, why) -
+                     steer_tally_of(&kernel_->before[port].counted, why);
         for (; moved > 0; --moved)
             found += (found.empty() ? "" : "+") + std::string(steer_why_name(why));
     }
-    std::swap(kernel_->before, kernel_->now);
+    kernel_->before = now;
     return found.empty() ? "no reason" : found;
 }
 

@@ -116,7 +116,8 @@ TEST_F(Cli, ShowsHostsSwitchesSessionsStatusAndJobs) {
     EXPECT_HAS(run({"switch", "list"}).out, "sw-1    ebpf   0.1.0    2         1000      1/1");
     Ended one = run({"switch", "show", "sw-1"});
     EXPECT_HAS(one.out, "uplink  eth0       uplink  up     xdp      10       1");
-    EXPECT_HAS(one.out, "established  7");
+    EXPECT_HAS(one.out, "uplink  forward  session  5");
+    EXPECT_HAS(one.out, "(gone)  pass     session  2");
     EXPECT_FALSE(has(one.out, "fenced"));
     Ended live = run({"sessions", "--vm", "web-1", "--owner", "host-a"});
     EXPECT_HAS(live.out,
