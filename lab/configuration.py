@@ -12,11 +12,12 @@ KERNEL_WORDS = "console=ttyS0 panic=1 quiet random.trust_cpu=on godwit.ip4=10.1.
 
 
 class Files:
-    """Options: idle_s of UDP and echo sessions, memory_mib of each host by its name."""
+    """Options: idle_s of UDP and echo sessions, memory_mib of each host by its name, disk_mib of the VM (0: none)."""
 
-    def __init__(self, lab, idle_s=4, memory_mib=None):
+    def __init__(self, lab, idle_s=4, memory_mib=None, disk_mib=0):
         self.lab = lab
         self.idle_s = idle_s
+        self.disk_mib = disk_mib
         self.memory_mib = {"host-a": 2048, "host-b": 2048, **(memory_mib or {})}
 
     @property
@@ -96,6 +97,7 @@ class Files:
             "run_dir": self._directory(self.lab.run, host),
             "shm_dir": self._directory(self.lab.shm, host),
             "bridge": "br0",
+            "disk_dir": self._directory(self.lab.out, "disks"),
             "memory_limit_mib": self.memory_mib[host],
             "qemu": {"accelerator": os.environ.get("GODWIT_ACCEL", "tcg")},
         }
@@ -114,12 +116,24 @@ class Files:
             "timing": {"poll_ms": 200, "sweep_ms": 1000},
         }
 
+    @property
+    def disk_base(self):
+        """What every overlay is made on; both hosts see it, nobody writes it."""
+        return self.lab.out / "base.raw"
+
+    def _disks(self):
+        if not self.disk_mib:
+            return []
+        with open(self.disk_base, "ab") as file:
+            file.truncate(self.disk_mib << 20)
+        return [{"base": str(self.disk_base)}]
+
     def vm_spec(self):
         guest = self.lab.build / "guest"
         return {
             "id": "web-1", "machine": "q35", "cpu": "max", "vcpus": 1, "memory_mib": 256,
             "kernel": str(guest / "vmlinuz"), "initrd": str(guest / "initramfs"), "append": KERNEL_WORDS,
             "mac": MAC, "addresses": ["10.1.0.10", "fd00:1::10"],
-            "regions": [{"name": "sessions", "size_mib": 16}],
+            "regions": [{"name": "sessions", "size_mib": 16}], "disks": self._disks(),
             "network": {"kind": "tap" if self.lab.plane == "ebpf" else "vhost-user"},
         }

@@ -363,13 +363,13 @@ def stop(number, _frame):
     sys.exit(128 + number)
 
 
-def main():
+def main(**lab_options):
     if os.geteuid() != 0:
         print("1..0 # SKIP needs root")
         return 77
     chosen = [s for s in SCENARIOS if s.__name__ in sys.argv[2:]] or SCENARIOS
     print(f"1..{len(chosen)}", flush=True)
-    lab = Lab(f"gwt{os.getpid()}-", build=sys.argv[1])
+    lab = Lab(f"gwt{os.getpid()}-", build=sys.argv[1], **lab_options)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     try:
