@@ -93,16 +93,7 @@ void check(const SwitchConfig& config, Errors& errors) {
     if (Result<void> good = check_sampling(config.sampling); !good)
         for (FieldError& error : good.error().fields)
             errors.push_back({"/sampling" + error.pointer, std::move(error.message), 0, 0});
-    constexpr std::uint32_t kDay = 86400;
-    const TimeoutConfig& t = config.timeouts;
-    check_range(t.established_s, 60, 30 * kDay, errors, "/timeouts/established_s");
-    check_range(t.transitory_s, 5, kDay, errors, "/timeouts/transitory_s");
-    check_range(t.udp_s, 2, kDay, errors, "/timeouts/udp_s");
-    check_range(t.icmp_s, 2, kDay, errors, "/timeouts/icmp_s");
-    check_range(t.handshake_s, 3, 240, errors, "/timeouts/handshake_s");
-    check_range(t.linger_s, 1, 240, errors, "/timeouts/linger_s");
-    check_range(t.tombstone_s, t.linger_s, kDay, errors, "/timeouts/tombstone_s");
-    check_range(t.fragment_s, 1, 120, errors, "/timeouts/fragment_s");
+    protocol::check_idle_limits(idle_limits(config.timeouts), "/timeouts", errors);
     check_range(config.tables.sessions_v4, 1024, 1u << 26, errors, "/tables/sessions_v4");
     check_range(config.tables.sessions_v6, 1024, 1u << 25, errors, "/tables/sessions_v6");
     check_range(config.tables.handshakes, 256, 1u << 22, errors, "/tables/handshakes");
@@ -111,6 +102,11 @@ void check(const SwitchConfig& config, Errors& errors) {
 }
 
 }  // namespace
+
+protocol::IdleLimits idle_limits(const TimeoutConfig& t) {
+    return {t.established_s, t.transitory_s, t.udp_s,      t.icmp_s, t.handshake_s,
+            t.linger_s,      t.tombstone_s,  t.fragment_s, t.ports};
+}
 
 Result<SwitchConfig> load_config(const std::string& file) {
     return config::load<SwitchConfig>(file, check);

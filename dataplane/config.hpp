@@ -5,6 +5,7 @@
 
 #include "dataplane/plane.hpp"
 #include "protocol/flow_api.hpp"
+#include "protocol/idle_limits.hpp"
 
 #include <cstdint>
 #include <string>
@@ -54,10 +55,11 @@ struct TimeoutConfig {  // idle seconds; steering/types.h names the RFC of each 
     std::uint32_t linger_s = 3;
     std::uint32_t tombstone_s = 900;
     std::uint32_t fragment_s = 30;
+    std::vector<protocol::PortLimit> ports;
 };
 BOOST_DESCRIBE_STRUCT(TimeoutConfig, (),
                       (established_s, transitory_s, udp_s, icmp_s, handshake_s, linger_s,
-                       tombstone_s, fragment_s))
+                       tombstone_s, fragment_s, ports))
 
 struct SwitchConfig {
     std::string apiVersion, kind, id;
@@ -80,6 +82,8 @@ BOOST_DESCRIBE_STRUCT(SwitchConfig, (),
 
 // Rejected with every error at once (lib/config.hpp). Never looks at the machine: a file that is good
 // here is good everywhere.
+protocol::IdleLimits idle_limits(const TimeoutConfig& timeouts);
+
 Result<SwitchConfig> load_config(const std::string& file);
 
 }  // namespace godwit::dataplane

@@ -63,6 +63,19 @@ struct BackendSetup {
     std::vector<HostedAddress> temporary = {};
 };
 
+struct PortLimit {  // of open TCP sessions, or of UDP ones
+    std::uint8_t protocol = 0;
+    std::uint16_t port = 0;
+    bool of_peer = false;
+    std::uint32_t idle_s = 0;
+};
+
+// How long things may be idle. A VM's: 0 is the plane's own.
+struct IdleLimits {
+    steer_timeouts seconds{};
+    std::vector<PortLimit> ports = {};
+};
+
 // Everything about a VM but its steer word.
 struct VmSetup {
     Mac mac{};
@@ -70,6 +83,7 @@ struct VmSetup {
     // at most STEER_ADDRESSES_PER_VM; index i has id vm * 8 + i
     std::vector<HostedAddress> addresses;
     std::array<BackendSetup, STEER_SLOTS> backends{};
+    IdleLimits limits{};
 };
 
 // What must be rewritten towards `slot`, STEER_BACKEND_ in steering/types.h. In mode l2 both usually have one

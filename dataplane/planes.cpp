@@ -1,6 +1,7 @@
 #include "dataplane/planes.hpp"
 
 #include "dataplane/dpdk/plane.hpp"
+#include "dataplane/idle_limits.hpp"
 #include "ebpf/plane.hpp"
 
 namespace godwit::dataplane {
@@ -10,14 +11,9 @@ TableSizes sizes_of(const SwitchConfig& config) {
     return {config.tables.sessions_v4, config.tables.sessions_v6, config.tables.handshakes};
 }
 
-steer_timeouts timeouts_of(const SwitchConfig& config) {
-    const TimeoutConfig& t = config.timeouts;
-    return {t.established_s, t.transitory_s, t.udp_s,       t.icmp_s,
-            t.handshake_s,   t.linger_s,     t.tombstone_s, t.fragment_s};
-}
-
 Result<std::unique_ptr<Plane>> open_ebpf(const SwitchConfig& config) {
-    ebpf::PlaneOptions options{config.bpffs, {}, sizes_of(config), timeouts_of(config)};
+    ebpf::PlaneOptions options{
+        config.bpffs, {}, sizes_of(config), limits_of(idle_limits(config.timeouts))};
     for (const PortConfig& port : config.ports)
         options.ports.push_back({port.name, port.interface, port.role});
     return ebpf::EbpfPlane::open(options);
@@ -34,7 +30,7 @@ Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config) {
     const DpdkConfig& dpdk = config.dpdk;
     options.table_dir = dpdk.table_dir.empty() ? "/dev/shm/godwit-" + config.id : dpdk.table_dir;
     options.sizes = sizes_of(config);
-    options.timeouts_s = timeouts_of(config);
+    options.limits = limits_of(idle_limits(config.timeouts));
     options.lcores = dpdk.lcores;
     options.memory_mb = dpdk.memory_mb;
     options.hugepages = dpdk.hugepages;

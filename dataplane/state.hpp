@@ -42,10 +42,11 @@ struct VmState {
     std::uint32_t epoch = 0;
     std::optional<ResetOutcome> reset;
     std::vector<std::uint16_t> vlans = {};  // outermost first
+    protocol::IdleLimits idle_limits = {};
 };
 BOOST_DESCRIBE_STRUCT(VmState, (),
                       (index, addresses, slots, owner, previous, original, hosting, epoch, reset,
-                       vlans))
+                       vlans, idle_limits))
 
 struct SwitchState {
     std::uint64_t token = 0;

@@ -2,6 +2,7 @@
 
 #include "lib/log.hpp"
 
+#include "dataplane/idle_limits.hpp"
 #include "dataplane/names.hpp"
 #include "dataplane/sessions.hpp"
 
@@ -35,8 +36,8 @@ std::uint64_t word_of(const VmState& state) {
 }
 
 bool says_the_same(const VmState& a, const VmState& b) {
-    return a.addresses == b.addresses && a.vlans == b.vlans && word_of(a) == word_of(b) &&
-           std::ranges::equal(a.slots, b.slots, same_slot);
+    return a.addresses == b.addresses && a.vlans == b.vlans && a.idle_limits == b.idle_limits &&
+           word_of(a) == word_of(b) && std::ranges::equal(a.slots, b.slots, same_slot);
 }
 
 bool changed_places(const VmState& before, const VmState& after) {
@@ -253,6 +254,7 @@ Result<VmSetup> Steerings::announcement(const std::string& vm, std::uint64_t tok
 
 Result<VmSetup> Steerings::setup_of(const VmState& state) const {
     VmSetup setup;
+    setup.limits = limits_of(state.idle_limits);
     for (const std::uint16_t tag : state.vlans) setup.vlan = steer_vlan_within(setup.vlan, tag);
     const std::vector<PortState> ports = plane_.ports();
     for (const std::string& text : state.addresses) {

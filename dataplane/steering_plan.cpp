@@ -1,6 +1,7 @@
 // Checks a steering command against what is known, and says what it makes of the VM. Changes nothing.
 #include "steering/parse.h"
 
+#include "dataplane/idle_limits.hpp"
 #include "dataplane/names.hpp"
 #include "dataplane/steering.hpp"
 
@@ -264,6 +265,7 @@ Result<VmState> Steerings::plan(const std::string& vm, const Steering& wanted) c
     check_names_in_use(vm, wanted, errors);
     check_vlans(wanted, errors);
     check_vlans_in_use(state_, vm, wanted, plane_, errors);
+    protocol::check_idle_limits(wanted.idle_limits, "/idle_limits", errors);
     if (!errors.empty()) {
         Error error{Fault::Rejected, "steer " + vm, "the command has errors", slug_of(errors)};
         error.fields = std::move(errors);
@@ -282,6 +284,7 @@ Result<VmState> Steerings::plan(const std::string& vm, const Steering& wanted) c
     const VmState before = next;
     next.addresses = wanted.addresses;
     next.vlans = wanted.vlans;
+    next.idle_limits = wanted.idle_limits;
     seat(next.slots, wanted);
     const bool taken = take_place(next, before, wanted);
     next.owner = slot_of(next.slots, wanted.owner);

@@ -18,6 +18,7 @@ protocol::VmSteering Steerings::describe(const std::string& vm, const VmState& s
     now.vm = vm;
     now.addresses = state.addresses;
     now.vlans = state.vlans;
+    now.idle_limits = state.idle_limits;
     for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
         const SlotState& seat = state.slots[slot];
         if (seat.name.empty()) continue;

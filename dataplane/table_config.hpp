@@ -7,6 +7,7 @@
 #include "dataplane/plane.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstdlib>
@@ -40,9 +41,27 @@ inline struct steer_config fresh_config(const TableSizes& sizes) {
     return config;
 }
 
-inline steer_timeouts in_ticks(const steer_timeouts& s, std::uint32_t hz) {
-    return {s.established * hz, s.transitory * hz, s.udp * hz,       s.icmp * hz,
-            s.handshake * hz,   s.linger * hz,     s.tombstone * hz, s.fragment * hz};
+// The VM's limits before the plane's, in ticks. Each store is whole, so a sweep meets the old one or the new one.
+inline void write_limits(vm_record& to, const IdleLimits& of_vm, const IdleLimits& of_plane,
+                         std::uint32_t hz) {
+    const auto write = [&](std::uint32_t steer_timeouts::* limit) {
+        const std::uint32_t own = of_vm.seconds.*limit;
+        steer_store32(&(to.timeouts.*limit), (own ? own : of_plane.seconds.*limit) * hz);
+    };
+    for (const auto limit :
+         {&steer_timeouts::established, &steer_timeouts::transitory, &steer_timeouts::udp,
+          &steer_timeouts::icmp, &steer_timeouts::handshake, &steer_timeouts::linger,
+          &steer_timeouts::tombstone, &steer_timeouts::fragment})
+        write(limit);
+    std::array<std::uint64_t, STEER_PORT_LIMITS> ports{};
+    std::size_t count = 0;
+    for (const IdleLimits* limits : {&of_vm, &of_plane})
+        for (const PortLimit& one : limits->ports)
+            if (count < ports.size())
+                ports[count++] =
+                    steer_port_limit(one.protocol, one.port, one.of_peer, one.idle_s * hz);
+    for (std::size_t i = 0; i < ports.size(); ++i)
+        __atomic_store_n(&to.port_limits[i], ports[i], __ATOMIC_RELAXED);
 }
 
 }  // namespace godwit::dataplane

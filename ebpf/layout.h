@@ -34,8 +34,7 @@ struct plane_settings {
     uint32_t ticks_per_second;
     struct plane_port ports[PLANE_PORTS_MAX];
     struct steer_config steer;
-    struct steer_timeouts timeouts; /* in ticks */
-    uint32_t places_factor;         /* odd */
+    uint32_t places_factor; /* odd */
     uint32_t reserved;
     struct plane_port_place places[1 << (32 - PLANE_PLACES_SHIFT)];
     uint64_t port_names[STEER_TALLY_PORTS]; /* dataplane/port_numbers.hpp */

@@ -269,7 +269,6 @@ Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& op
     plane_settings& set = state->set();
     set.steer = config;
     set.ticks_per_second = *hz;
-    set.timeouts = dataplane::in_ticks(options.timeouts_s, *hz);
     fill_settings(set, state->ports);
     state->cpus = libbpf_num_possible_cpus();
     state->port_numbers = number_ports(set, state->map_fd("tallies"),

@@ -19,7 +19,7 @@ struct PlaneOptions {
     std::string bpffs;  // below /sys/fs/bpf
     std::vector<dataplane::PortSetup> ports;
     dataplane::TableSizes sizes;  // for new tables; adopted ones keep theirs
-    steer_timeouts timeouts_s = STEER_TIMEOUTS_DEFAULT_S;  // in seconds
+    dataplane::IdleLimits limits{STEER_TIMEOUTS_DEFAULT_S};
 };
 
 class EbpfPlane final : public dataplane::Plane {

@@ -1,4 +1,5 @@
 // A VM's identities and hosted addresses in the lookup maps, made equal to what is wanted.
+#include "dataplane/table_config.hpp"
 #include "ebpf/state.hpp"
 
 #include <algorithm>
@@ -156,7 +157,8 @@ Result<void> EbpfPlane::set_vm(std::uint16_t vm, const VmSetup& setup) {
     to.vm = vm;
     to.vlan = setup.vlan;
     std::memcpy(to.mac, setup.mac.data(), 6);
-    to.timeouts = state_->set().timeouts;
+    dataplane::write_limits(to, setup.limits, state_->options.limits,
+                            state_->set().ticks_per_second);
     for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
         steer_backend backend{};
         backend.ifindex = setup.backends[slot].ifindex;

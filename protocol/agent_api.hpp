@@ -38,6 +38,7 @@
 #pragma once
 
 #include "protocol/fencing.hpp"
+#include "protocol/idle_limits.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -98,6 +99,7 @@ struct VmSpec {
     std::vector<std::string> temporary_addresses = {};
     // The VLAN the guest is in: its tag, or two, the outer one first (QinQ). The guest tags its frames itself.
     std::vector<std::uint16_t> vlans = {};
+    IdleLimits idle_limits = {};  // at the switch; absent: the switch's own
     std::vector<RegionSpec> regions;
     bool guest_agent = true;  // qemu-ga on virtio-serial
     NetworkSpec network;
@@ -105,7 +107,8 @@ struct VmSpec {
 };
 BOOST_DESCRIBE_STRUCT(VmSpec, (),
                       (id, machine, cpu, vcpus, memory_mib, kernel, initrd, append, disks, mac,
-                       addresses, temporary_addresses, vlans, regions, guest_agent, network))
+                       addresses, temporary_addresses, vlans, idle_limits, regions, guest_agent,
+                       network))
 
 struct AgentVm {
     std::string vm;

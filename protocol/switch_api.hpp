@@ -23,6 +23,7 @@
 #pragma once
 
 #include "protocol/fencing.hpp"
+#include "protocol/idle_limits.hpp"
 
 #include <cstdint>
 #include <map>
@@ -70,10 +71,12 @@ struct Steering {
     // The VLAN that the VM is in: its tag, or two, the outer one first (QinQ). Its frames have them on both
     // sides of the switch. Empty: untagged.
     std::vector<std::uint16_t> vlans = {};
+    IdleLimits idle_limits = {};
     static constexpr std::string_view kRequired[] = {"command", "addresses", "backends", "owner"};
 };
 BOOST_DESCRIBE_STRUCT(Steering, (),
-                      (command, addresses, backends, owner, previous, hosting, takes_over, vlans))
+                      (command, addresses, backends, owner, previous, hosting, takes_over, vlans,
+                       idle_limits))
 
 struct BackendSteering {
     std::string name, port, mac;
@@ -103,10 +106,11 @@ struct VmSteering {
     std::uint32_t longest_gap_ms = 0;  // longest wait of a peer for any answer, since hosting began
     std::uint64_t flip_ns = 0;  // inside the switch: the write that made the last flip visible
     std::vector<std::uint16_t> vlans = {};
+    IdleLimits idle_limits = {};
 };
 BOOST_DESCRIBE_STRUCT(VmSteering, (),
                       (vm, addresses, backends, owner, previous, hosting, epoch, drained, untracked,
-                       longest_gap_ms, flip_ns, vlans))
+                       longest_gap_ms, flip_ns, vlans, idle_limits))
 
 struct ResetRequest {
     Command command;

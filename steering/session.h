@@ -249,12 +249,29 @@ STEER_INLINE bool steer_session_is_open(uint32_t meta)
     return meta & STEER_META_HALF_USED || (meta & STEER_META_FIN_PEER && meta & STEER_META_WHOLE);
 }
 
+// The limit of these ports, if one has its own; else `otherwise`.
+STEER_INLINE uint32_t steer_port_timeout(const struct vm_record *vm, uint32_t protocol, uint32_t vm_port,
+                                         uint32_t peer_port, uint32_t otherwise)
+{
+    const uint64_t key = 0x01ffffffull << 32;
+    uint64_t of_vm = steer_port_limit(protocol, vm_port, false, 0);
+    uint64_t of_peer = steer_port_limit(protocol, peer_port, true, 0);
+    for (uint32_t i = 0; i < STEER_PORT_LIMITS; ++i) {
+        uint64_t limit = steer_load64(&vm->port_limits[i]);
+        if ((uint32_t)limit && ((limit & key) == of_vm || (limit & key) == of_peer))
+            return (uint32_t)limit;
+    }
+    return otherwise;
+}
+
 STEER_INLINE uint32_t steer_session_timeout(const struct vm_record *vm, uint64_t word, uint32_t meta,
-                                            uint8_t protocol)
+                                            const struct steer_slot *slot)
 {
     const struct steer_timeouts *t = &vm->timeouts;
-    if (protocol == STEER_PROTOCOL_QUIC_ID)
-        return t->udp;
+    uint32_t protocol = STEER_PEEK(slot->protocol);
+    uint32_t vm_port = STEER_PEEK(slot->vm_port), peer_port = STEER_PEEK(slot->peer_port);
+    if (protocol == STEER_PROTOCOL_QUIC_ID) /* what stands in its peer's port is none */
+        return steer_port_timeout(vm, WIRE_PROTOCOL_UDP, vm_port, 0, t->udp);
     if (meta & STEER_META_CLOSED)
         return steer_is_tombstone(word, steer_meta_owner(meta)) ? t->tombstone : t->linger;
     if (meta & STEER_META_RESET)
@@ -262,8 +279,10 @@ STEER_INLINE uint32_t steer_session_timeout(const struct vm_record *vm, uint64_t
     if (protocol == WIRE_PROTOCOL_ICMP || protocol == WIRE_PROTOCOL_ICMPV6)
         return t->icmp;
     if (protocol != WIRE_PROTOCOL_TCP)
-        return t->udp;
-    return steer_session_is_open(meta) ? t->established : t->transitory;
+        return steer_port_timeout(vm, protocol, vm_port, peer_port, t->udp);
+    if (!steer_session_is_open(meta))
+        return t->transitory;
+    return steer_port_timeout(vm, protocol, vm_port, peer_port, t->established);
 }
 
 STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table table, struct steer_line *line,
@@ -280,7 +299,7 @@ STEER_INLINE void steer_sweep_slot(struct steer_plane *plane, enum steer_table t
     bool is_session = steer_is_session_table(table);
     if (is_session && STEER_PEEK(slot->protocol) == STEER_PROTOCOL_QUIC_ID)
         steer_quic_age(plane, table, line, half);
-    uint32_t timeout = is_session ? steer_session_timeout(vm, word, meta, STEER_PEEK(slot->protocol))
+    uint32_t timeout = is_session                         ? steer_session_timeout(vm, word, meta, slot)
                        : steer_is_counted_newcomer(table) ? vm->timeouts.handshake
                                                           : vm->timeouts.fragment;
     // A slot touched after `tick` was read looks younger than zero: signed.

@@ -170,9 +170,18 @@ struct steer_timeouts {
 };
 #define STEER_TIMEOUTS_DEFAULT_S {7440, 240, 300, 60, 30, 3, 900, 30}
 
+// The idle limit of one transport port, in one word so that the sweep never meets half of it: bits 0..31 ticks |
+// 32..47 port | 48..55 protocol | 56 it is the peer's port, not the VM's. 0: none.
+#define STEER_PORT_LIMITS 8u
+STEER_INLINE uint64_t steer_port_limit(uint32_t protocol, uint32_t port, bool of_peer, uint32_t ticks)
+{
+    return (uint64_t)ticks | (uint64_t)(port & 0xffff) << 32 | (uint64_t)(protocol & 0xff) << 48 |
+           (uint64_t)of_peer << 56;
+}
+
 // One managed VM. The first line is written by user space (and rarely), and by the few packets that teach
-// something of it for good; the second by packets that open or close something: an established packet only reads
-// the first.
+// something of it for good; the second by packets that open or close something; the third is the sweep's: an
+// established packet only reads the first.
 struct vm_record {
     uint64_t steer; /* the steer word; read with steer_load64 once per packet */
     struct steer_backend backend[STEER_SLOTS];
@@ -194,6 +203,8 @@ struct vm_record {
     uint32_t waiting_since[STEER_SLOTS]; /* tick of the oldest unanswered question, 0 = none */
     uint32_t longest_gap;                /* ticks */
     struct steer_timeouts timeouts;
+
+    uint64_t port_limits[STEER_PORT_LIMITS]; /* the first that fits counts */
 } __attribute__((aligned(64)));
 
 struct steer_identity { /* (ifindex, MAC) -> who sends */
@@ -364,7 +375,8 @@ struct steer_verdict {
     uint8_t why;    /* enum steer_why */
 };
 
-_Static_assert(sizeof(struct vm_record) == 128, "two lines: read mostly, then counters");
+_Static_assert(sizeof(struct vm_record) == 192, "three lines: read mostly, counters, what the sweep reads");
+_Static_assert(offsetof(struct vm_record, port_limits) == 128, "nor do they with what the sweep reads");
 _Static_assert(offsetof(struct vm_record, sessions) == 64, "counters do not share the first line");
 _Static_assert(sizeof(struct steer_translation) == 64, "one line");
 _Static_assert(sizeof(struct steer_identity_key) == 12, "hashed as bytes, no hidden padding");

@@ -209,6 +209,7 @@ void check_vm(const protocol::VmSpec& spec, const std::string& pointer,
     check_network(spec.network, pointer + "/network", errors);
     check_temporary(spec, pointer, errors);
     check_vlans(spec, pointer, errors);
+    protocol::check_idle_limits(spec.idle_limits, pointer + "/idle_limits", errors);
     std::set<std::string> names;
     if (spec.regions.size() > 8) complain(errors, pointer + "/regions", "at most 8 regions");
     for (std::size_t i = 0; i < spec.regions.size(); ++i) {

@@ -23,7 +23,7 @@ std::unexpected<Error> passed_on(Error error) {
 // The switch says what is wanted: this host alone answers and sends, or in mode nat the switch for it.
 bool is_steady(const protocol::VmSteering& seen, const protocol::Steering& wanted) {
     return seen.owner == wanted.owner && !seen.previous && seen.hosting == wanted.hosting &&
-           seen.vlans == wanted.vlans &&
+           seen.vlans == wanted.vlans && seen.idle_limits == wanted.idle_limits &&
            std::ranges::is_permutation(seen.addresses, wanted.addresses);
 }
 
@@ -31,6 +31,7 @@ protocol::Steering steady_steering(const HostConfig& host, const protocol::VmSpe
     protocol::Steering wanted;
     wanted.addresses = spec.addresses;
     wanted.vlans = spec.vlans;
+    wanted.idle_limits = spec.idle_limits;
     wanted.backends = {backend_of(host, spec)};
     wanted.owner = wanted.backends.front().name;
     wanted.hosting = is_nat(wanted.backends.front());

@@ -107,6 +107,7 @@ protocol::Steering JobRun::steering(const std::string& step, const std::string& 
     wanted.command = command(step);
     wanted.addresses = job.facts.spec.addresses;
     wanted.vlans = job.facts.spec.vlans;
+    wanted.idle_limits = job.facts.spec.idle_limits;
     wanted.backends = {job.facts.source, job.facts.destination};
     wanted.owner = owner;
     wanted.hosting = std::ranges::any_of(wanted.backends, [&](const protocol::Backend& one) {

@@ -76,11 +76,11 @@ EnvironmentOptions environment_of(const PlaneOptions& options) {
 }
 
 void write_record(vm_record& to, std::uint16_t vm, const VmSetup& setup,
-                  const steer_timeouts& timeouts) {
+                  const dataplane::IdleLimits& limits) {
     to.vm = vm;
     to.vlan = setup.vlan;
     std::memcpy(to.mac, setup.mac.data(), 6);
-    to.timeouts = timeouts;
+    dataplane::write_limits(to, setup.limits, limits, kTicksPerSecond);
     for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
         steer_backend backend{};
         backend.ifindex = setup.backends[slot].ifindex;
@@ -231,9 +231,7 @@ void DpdkPlane::change(std::uint16_t vm, const VmSetup* setup) {
     const WorkerLoop::Pause pause(*state_->loop);
     std::swap(state_->directory, directory);
     state_->worker->plane.directory = state_->directory.get();
-    if (setup)
-        write_record(record(vm), vm, *setup,
-                     dataplane::in_ticks(state_->options.timeouts_s, kTicksPerSecond));
+    if (setup) write_record(record(vm), vm, *setup, state_->options.limits);
 }
 
 Result<void> DpdkPlane::set_vm(std::uint16_t vm, const VmSetup& setup) {

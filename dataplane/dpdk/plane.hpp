@@ -21,9 +21,9 @@ struct PlaneOptions {
     };
     std::vector<Port> ports;  // at most kPortsMax
     std::string table_dir;    // exists or can be made, on tmpfs or hugetlbfs; "dpdk-sessions" in it
-    dataplane::TableSizes sizes;                           // for a new table
-    steer_timeouts timeouts_s = STEER_TIMEOUTS_DEFAULT_S;  // in seconds
-    std::vector<std::uint32_t> lcores;                     // as in EnvironmentOptions
+    dataplane::TableSizes sizes;  // for a new table
+    dataplane::IdleLimits limits{STEER_TIMEOUTS_DEFAULT_S};
+    std::vector<std::uint32_t> lcores;  // as in EnvironmentOptions
     std::uint32_t memory_mb = 128;
     bool hugepages = false;
     std::string file_prefix;

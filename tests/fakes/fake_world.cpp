@@ -202,6 +202,7 @@ http::Response FakeWorld::put_steering(const http::Request& request) {
     next.vm = request.params.at("vm");
     next.addresses = wanted.addresses;
     next.vlans = wanted.vlans;
+    next.idle_limits = wanted.idle_limits;
     next.untracked = untracked;
     next.backends.clear();
     for (const Backend& backend : wanted.backends) {

@@ -265,6 +265,43 @@ TYPED_TEST(EveryPlane, IdleLimitsFollowTheStateOfTheSession) {
     EXPECT_EQ(this->plane.session_entries(), 0u);
 }
 
+// Of the VM where it serves, or of the peer where the VM asks; what is not open is as transitory as ever.
+TYPED_TEST(EveryPlane, APortMayHaveAnIdleLimitOfItsOwn) {
+    const std::uint32_t s = this->plane.ticks_per_s();
+    vm_record& vm = this->plane.record(kVm);
+    vm.port_limits[1] = steer_port_limit(WIRE_PROTOCOL_UDP, 53, /*of_peer=*/false, 10 * s);
+    vm.port_limits[3] = steer_port_limit(WIRE_PROTOCOL_UDP, 123, /*of_peer=*/true, 20 * s);
+    vm.port_limits[7] = steer_port_limit(WIRE_PROTOCOL_TCP, 80, /*of_peer=*/false, 9000 * s);
+    Udp served = udp("10.0.0.9:123", "10.1.0.1:53"), asked = udp("10.0.0.9:123", "10.1.0.1:5353");
+    Udp other = udp("10.0.0.9:53", "10.1.0.1:123");
+    Udp wide = udp("[2001:db8::9]:7", "[2001:db8:1::1]:53");
+    for (const Udp& flow : {served, asked, other, wide}) this->from_source(flow.reply().datagram());
+    std::vector<Tcp> clients = both_families();
+    for (const Tcp& client : clients) this->establish(client, kSource);
+    Tcp opening = tcp("10.0.0.9:4001", "10.1.0.1:80");
+    this->from_source(opening.reply().syn());
+    this->plane.advance_s(11);
+    this->plane.sweep();
+    EXPECT_FALSE(this->plane.pinned_to(served)) << "the first limit that fits: 10 s";
+    EXPECT_FALSE(this->plane.pinned_to(wide));
+    EXPECT_TRUE(this->plane.pinned_to(asked));
+    this->plane.advance_s(10);
+    this->plane.sweep();
+    EXPECT_FALSE(this->plane.pinned_to(asked)) << "20 s";
+    EXPECT_TRUE(this->plane.pinned_to(other)) << "53 and 123 the other way round";
+    this->plane.advance_s(300);
+    this->plane.sweep();
+    EXPECT_FALSE(this->plane.pinned_to(other)) << "300 s as ever";
+    EXPECT_FALSE(this->plane.pinned_to(opening)) << "240 s as ever";
+    this->plane.advance_s(8000);
+    this->plane.sweep();
+    for (const Tcp& client : clients) EXPECT_TRUE(this->plane.pinned_to(client)) << "beyond 7440 s";
+    this->plane.advance_s(1000);
+    this->plane.sweep();
+    EXPECT_EQ(this->plane.session_entries(), 0u);
+    EXPECT_EQ(this->plane.sessions(kSource), 0u);
+}
+
 TYPED_TEST(EveryPlane, TrafficKeepsASessionAlive) {
     Udp flow = udp("10.0.0.9:5000", "10.1.0.1:53");
     this->from_client(flow.datagram());

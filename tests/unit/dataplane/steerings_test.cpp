@@ -86,6 +86,28 @@ TEST_F(SwitchSteering, PuttingTheSameTwiceChangesNothing) {
     EXPECT_EQ(plane.order.size(), 1u);
 }
 
+TEST_F(SwitchSteering, IdleLimitsOfAVmReachThePlaneAndOutliveTheProcess) {
+    ASSERT_TRUE(steerings->put("web-1", steady(kA)));
+    EXPECT_EQ(plane.setups[0].limits.seconds.udp, 0u) << "the plane's own";
+    Steering wanted = steady(kA);
+    wanted.idle_limits.udp_s = 20;
+    wanted.idle_limits.ports = {{protocol::PortProtocol::tcp, 22, 90000}};
+    const std::uint64_t before = word();
+    Result<VmSteering> now = steerings->put("web-1", wanted);
+    ASSERT_TRUE(now);
+    EXPECT_EQ(now->idle_limits, wanted.idle_limits);
+    EXPECT_EQ(word(), before) << "nothing is steered otherwise";
+    plane.setups.clear();
+    restart();
+    EXPECT_EQ(plane.setups[0].limits.seconds.udp, 20u);
+    ASSERT_EQ(plane.setups[0].limits.ports.size(), 1u);
+    EXPECT_EQ(plane.setups[0].limits.ports[0].idle_s, 90000u);
+    wanted.idle_limits.udp_s = 1;
+    EXPECT_EQ(complaints(steerings->put("web-1", wanted)),
+              "/idle_limits/udp_s expected 2 to 86400\n");
+    EXPECT_EQ(plane.setups[0].limits.seconds.udp, 20u);
+}
+
 TEST_F(SwitchSteering, TheFlipRaisesTheEpochAndRollbackIsTheSameTheOtherWay) {
     ASSERT_TRUE(steerings->put("web-1", steady(kA)));
     ASSERT_TRUE(steerings->put("web-1", both("host-a", std::nullopt, true)));
