@@ -66,10 +66,12 @@ void check_range(std::uint32_t value, std::uint32_t least, std::uint32_t most, E
 void check_dpdk(const SwitchConfig& config, Errors& errors) {
     const DpdkConfig& dpdk = config.dpdk;
     check_range(dpdk.memory_mb, 64, 1u << 20, errors, "/dpdk/memory_mb");
-    require(
-        dpdk.lcores.size() <= 1, errors, "/dpdk/lcores",
-        "expected one CPU at most: every packet of a session has to come to the same worker, and "
-        "there is one");
+    check_range(dpdk.workers, 1, kDpdkWorkersMax, errors, "/dpdk/workers");
+    require(dpdk.lcores.empty() || dpdk.lcores.size() == dpdk.workers, errors, "/dpdk/lcores",
+            "expected none, or a CPU for each of the " + std::to_string(dpdk.workers) +
+                " in dpdk.workers");
+    require(std::set(dpdk.lcores.begin(), dpdk.lcores.end()).size() == dpdk.lcores.size(), errors,
+            "/dpdk/lcores", "names a CPU twice, every worker needs one of its own");
     for (std::size_t i = 0; i < dpdk.lcores.size(); ++i)
         check_range(dpdk.lcores[i], 0, kCpusMax - 1, errors, "/dpdk/lcores/" + std::to_string(i));
     require(dpdk.file_prefix.find_first_of("/ \t\n") == std::string::npos, errors,

@@ -3,6 +3,7 @@
 
 #include "lib/error.hpp"
 
+#include "dataplane/device.hpp"
 #include "dataplane/plane.hpp"
 #include "protocol/flow_api.hpp"
 #include "protocol/idle_limits.hpp"
@@ -31,13 +32,16 @@ BOOST_DESCRIBE_STRUCT(PortConfig, (), (name, interface, role, device))
 
 // How DPDK's environment is started; nothing of it concerns plane ebpf.
 struct DpdkConfig {
-    std::vector<std::uint32_t> lcores;  // the worker's CPU; empty: wherever the kernel puts it
+    std::uint32_t workers = 1;
+    std::vector<std::uint32_t>
+        lcores;  // a CPU for each worker; empty: wherever the kernel puts them
     std::uint32_t memory_mb = 128;
     bool hugepages = false;
     std::string file_prefix;  // empty: godwit-ID
     std::string table_dir;    // on tmpfs or hugetlbfs; empty: /dev/shm/godwit-ID
 };
-BOOST_DESCRIBE_STRUCT(DpdkConfig, (), (lcores, memory_mb, hugepages, file_prefix, table_dir))
+BOOST_DESCRIBE_STRUCT(DpdkConfig, (),
+                      (workers, lcores, memory_mb, hugepages, file_prefix, table_dir))
 
 struct TableConfig {  // sessions and handshakes it must be able to hold
     std::uint32_t sessions_v4 = 1 << 20;

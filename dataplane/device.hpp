@@ -8,6 +8,8 @@
 
 namespace godwit::dataplane {
 
+inline constexpr unsigned kDpdkWorkersMax = 8;
+
 // Forms: "af_packet:IFACE", "af_xdp:IFACE", "tap:NAME", "vhost-user:/PATH", "memif:/PATH",
 // "pci:0000:01:00.0".
 struct Device {

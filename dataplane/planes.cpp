@@ -31,6 +31,7 @@ Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config) {
     options.table_dir = dpdk.table_dir.empty() ? "/dev/shm/godwit-" + config.id : dpdk.table_dir;
     options.sizes = sizes_of(config);
     options.limits = limits_of(idle_limits(config.timeouts));
+    options.workers = dpdk.workers;
     options.lcores = dpdk.lcores;
     options.memory_mb = dpdk.memory_mb;
     options.hugepages = dpdk.hugepages;

@@ -190,8 +190,8 @@ STEER_INLINE struct steer_slot *steer_claim_empty(struct steer_line *line, uint3
     return NULL;
 }
 
-// Takes a closed entry past its linger. Closed entries are counted nowhere, so nothing else changes; and
-// home lines hold no spilled entry, so no spill count does either.
+// Takes a closed entry past its linger; signed, for another core's tick may be ahead of this one's. Closed entries
+// are counted nowhere, so nothing else changes; and home lines hold no spilled entry, so no spill count does either.
 STEER_INLINE struct steer_slot *steer_claim_closed(struct steer_line *line, uint32_t wide,
                                                    const struct steer_fresh *fresh, struct steer_claim *claim)
 {
@@ -201,7 +201,7 @@ STEER_INLINE struct steer_slot *steer_claim_closed(struct steer_line *line, uint
         uint32_t meta = steer_load32(&slot->meta);
         claim->busy = steer_meta_next_generation(meta) | STEER_BUSY;
         if (steer_meta_life(meta) == STEER_LIVE && meta & STEER_META_CLOSED &&
-            fresh->tick - STEER_PEEK(slot->last_tick) >= fresh->linger &&
+            (int32_t)(fresh->tick - STEER_PEEK(slot->last_tick)) >= (int32_t)fresh->linger &&
             steer_cas32(&slot->meta, meta, claim->busy) == meta)
             return slot;
     }

@@ -347,7 +347,8 @@ enum steer_memory {
     X(FENCED_DHCP, "fenced-dhcp")               /* a clone about the lease of the original */            \
     X(GROUP, "group")                           /* multicast or broadcast of an active VM */             \
     X(OTHER_VLAN, "other-vlan")                 /* tagged, and nobody managed is in that VLAN */         \
-    X(CONNECTION_ID, "connection-id")           /* a QUIC connection from another address, its owner */
+    X(CONNECTION_ID, "connection-id")           /* a QUIC connection from another address, its owner */  \
+    X(WORKER_BUSY, "worker-busy")               /* plane dpdk: the ring of the worker it belongs to is full */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,

@@ -2,6 +2,7 @@
 
 #include "dataplane/dpdk/pool.hpp"
 
+#include <algorithm>
 #include <net/if.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -36,18 +37,38 @@ std::string cpu_list(const std::vector<std::uint32_t>& cpus) {
     return list + ")";
 }
 
+std::string words_of(const std::vector<std::uint32_t>& cpus) {
+    std::string list;
+    for (const std::uint32_t cpu : cpus) list += (list.empty() ? "" : ", ") + std::to_string(cpu);
+    return list;
+}
+
+// A NIC that tells flows apart by their addresses, so that fragments stay with the others, gets a queue for every
+// worker. What it thinks differently from us about is handed over.
+std::uint16_t queues_of(const rte_eth_dev_info& about, const Device& device, unsigned workers) {
+    if (device.kind != Device::Kind::pci || !(about.flow_type_rss_offloads & RTE_ETH_RSS_IP))
+        return 1;
+    const unsigned most = std::min(about.max_rx_queues, about.max_tx_queues);
+    return static_cast<std::uint16_t>(std::clamp(workers, 1u, std::max(most, 1u)));
+}
+
 // The device's own idea of how long its queues are, as near to ours as it goes.
-Result<void> set_up(std::uint16_t ethdev, rte_mempool* frames, const std::string& doing) {
-    rte_eth_dev_info about{};
-    int error = rte_eth_dev_info_get(ethdev, &about);
+Result<void> set_up(std::uint16_t ethdev, std::uint16_t queues, const rte_eth_dev_info& about,
+                    rte_mempool* frames, const std::string& doing) {
     rte_eth_conf wanted{};
+    if (queues > 1) {
+        wanted.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+        wanted.rx_adv_conf.rss_conf.rss_hf = RTE_ETH_RSS_IP & about.flow_type_rss_offloads;
+    }
     // What comes in several segments leaves so.
     wanted.txmode.offloads = about.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
     std::uint16_t in = kDescriptors, out = kDescriptors;
-    if (error == 0) error = rte_eth_dev_configure(ethdev, 1, 1, &wanted);
+    int error = rte_eth_dev_configure(ethdev, queues, queues, &wanted);
     if (error == 0) error = rte_eth_dev_adjust_nb_rx_tx_desc(ethdev, &in, &out);
-    if (error == 0) error = rte_eth_rx_queue_setup(ethdev, 0, in, kAnySocket, nullptr, frames);
-    if (error == 0) error = rte_eth_tx_queue_setup(ethdev, 0, out, kAnySocket, nullptr);
+    for (std::uint16_t queue = 0; queue < queues && error == 0; ++queue) {
+        error = rte_eth_rx_queue_setup(ethdev, queue, in, kAnySocket, nullptr, frames);
+        if (error == 0) error = rte_eth_tx_queue_setup(ethdev, queue, out, kAnySocket, nullptr);
+    }
     if (error == 0) error = rte_eth_dev_start(ethdev);
     // Frames for every station pass a switch; a device without the notion gives them anyway.
     if (error == 0) error = rte_eth_promiscuous_enable(ethdev);
@@ -57,14 +78,30 @@ Result<void> set_up(std::uint16_t ethdev, rte_mempool* frames, const std::string
 
 }  // namespace
 
+Result<void> check_lcores(const EnvironmentOptions& options,
+                          const std::vector<std::uint32_t>& cpus) {
+    const std::string usable = "this process may use " + words_of(cpus);
+    if (options.workers > cpus.size())
+        return fail(Fault::Rejected, "start the workers",
+                    "dpdk.workers is " + std::to_string(options.workers) +
+                        ", and every worker needs a CPU: " + usable);
+    for (const std::uint32_t lcore : options.lcores)
+        if (std::ranges::find(cpus, lcore) == cpus.end())
+            return fail(Fault::Rejected, "start the workers",
+                        "dpdk.lcores has CPU " + std::to_string(lcore) + ", and " + usable);
+    return {};
+}
+
 std::vector<std::string> environment_arguments(const EnvironmentOptions& options,
                                                const std::vector<std::uint32_t>& cpus) {
-    const auto& worker = options.lcores.empty() ? cpus : options.lcores;
+    std::string lcores = "--lcores=0@" + cpu_list(cpus);
+    for (unsigned worker = 0; worker < options.workers; ++worker)
+        lcores += "," + std::to_string(kFirstWorkerLcore + worker) + "@" +
+                  (options.lcores.empty() ? cpu_list(cpus) : cpu_list({options.lcores[worker]}));
     std::vector<std::string> words{"godwit-switch",
                                    "--no-telemetry",
                                    "--log-level=error",
-                                   "--lcores=0@" + cpu_list(cpus) + "," +
-                                       std::to_string(kWorkerLcore) + "@" + cpu_list(worker),
+                                   lcores,
                                    "-m",
                                    std::to_string(options.memory_mb),
                                    "--file-prefix=" + options.file_prefix};
@@ -83,10 +120,13 @@ Result<std::unique_ptr<Environment>> Environment::start(const EnvironmentOptions
     for (const Device& device : options.devices)
         if (device.is_interface() && if_nametoindex(device.where.c_str()) == 0)
             return fail_errno(Fault::Rejected, "interface " + device.where);
-    const std::uint32_t frames = frames_needed(options.devices);
+    const std::vector<std::uint32_t> cpus = allowed_cpus();
+    if (Result<void> good = check_lcores(options, cpus); !good)
+        return std::unexpected(std::move(good).error());
+    const std::uint32_t frames = frames_needed(options.devices, options.workers);
     if (Result<void> room = check_memory(frames, options.memory_mb); !room)
         return std::unexpected(std::move(room).error());
-    std::vector<std::string> words = environment_arguments(options, allowed_cpus());
+    std::vector<std::string> words = environment_arguments(options, cpus);
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0)
@@ -97,19 +137,25 @@ Result<std::unique_ptr<Environment>> Environment::start(const EnvironmentOptions
     if (!environment->frames_)
         return refused("make the pool of " + std::to_string(frames) + " frames", rte_errno);
     for (unsigned number = 0; number < options.devices.size(); ++number) {
-        Result<void> opened = environment->open_device(options.devices[number], number);
+        Result<void> opened =
+            environment->open_device(options.devices[number], number, options.workers);
         if (!opened) return std::unexpected(std::move(opened).error());
     }
     return environment;
 }
 
-Result<void> Environment::open_device(const Device& device, unsigned number) {
+Result<void> Environment::open_device(const Device& device, unsigned number, unsigned workers) {
     const std::string name = device.name(number);
     std::uint16_t ethdev = 0;
     const int error = rte_eth_dev_get_port_by_name(name.c_str(), &ethdev);
     if (error != 0) return refused("find the device " + name + " of " + device.where, -error);
     ethdevs_.push_back(ethdev);
-    return set_up(ethdev, frames_, "start the device " + name + " of " + device.where);
+    const std::string doing = "start the device " + name + " of " + device.where;
+    rte_eth_dev_info about{};
+    if (const int unknown = rte_eth_dev_info_get(ethdev, &about); unknown != 0)
+        return refused(doing, -unknown);
+    queues_.push_back(queues_of(about, device, workers));
+    return set_up(ethdev, queues_.back(), about, frames_, doing);
 }
 
 Environment::~Environment() {

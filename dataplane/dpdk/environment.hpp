@@ -16,14 +16,18 @@ namespace godwit::dpdk {
 
 struct EnvironmentOptions {
     std::vector<dataplane::Device> devices;  // by port
-    std::vector<std::uint32_t> lcores;       // the worker's CPU; empty: any
+    std::uint32_t workers = 1;               // at most kWorkersMax
+    std::vector<std::uint32_t> lcores;       // the workers' CPUs, one each; empty: any
     std::uint32_t memory_mb = 128;
     bool hugepages = false;
     std::string file_prefix;  // of hugepage files; tells processes of one machine apart
 };
 
-// lcore 0 is the control thread and has every CPU of `cpus`, lcore 1 the worker.
-inline constexpr unsigned kWorkerLcore = 1;
+// lcore 0 is the control thread and has every CPU of `cpus`; behind it the workers.
+inline constexpr unsigned kFirstWorkerLcore = 1;
+// Rejected: more workers than CPUs, or a CPU that is not among `cpus`.
+Result<void> check_lcores(const EnvironmentOptions& options,
+                          const std::vector<std::uint32_t>& cpus);
 // What rte_eal_init() is called with.
 std::vector<std::string> environment_arguments(const EnvironmentOptions& options,
                                                const std::vector<std::uint32_t>& cpus);
@@ -37,12 +41,14 @@ public:
     Environment& operator=(const Environment&) = delete;
 
     const std::vector<std::uint16_t>& ethdevs() const { return ethdevs_; }
+    // How many queues of each kind the port's device was given.
+    const std::vector<std::uint16_t>& queues() const { return queues_; }
     rte_mempool* frames() const { return frames_; }
 
 private:
     Environment() = default;
-    Result<void> open_device(const dataplane::Device& device, unsigned number);
-    std::vector<std::uint16_t> ethdevs_;
+    Result<void> open_device(const dataplane::Device& device, unsigned number, unsigned workers);
+    std::vector<std::uint16_t> ethdevs_, queues_;
     rte_mempool* frames_ = nullptr;
 };
 

@@ -22,6 +22,11 @@ namespace godwit::dpdk {
 struct BackendCounters {
     std::uint64_t to = 0, from = 0, fenced = 0;
 };
+// One worker's: by the port's number, and of vm * STEER_SLOTS + slot.
+struct CounterSet {
+    std::span<struct steer_tally> tallies;
+    std::span<BackendCounters> backends;
+};
 
 // The plane's memory, as its owner has it: hugepages, a shared file, or a test's vectors. The
 // spans hold steer_lines() lines and STEER_VMS_MAX or fewer records.
@@ -30,9 +35,8 @@ struct Tables {
     std::array<std::span<struct steer_line>, STEER_TABLES> lines;
     std::span<vm_record> vms;
     Resets* resets = nullptr;  // none: nobody is ever told
-    // By the port's number, and of vm * STEER_SLOTS + slot. Empty: the worker has its own, and they end with it.
-    std::span<struct steer_tally> tallies;
-    std::span<BackendCounters> backends;
+    // By worker. Empty: each has its own, and they end with it.
+    std::vector<CounterSet> counters;
     std::atomic<std::uint32_t> drained{0};  // "look at the counters", so many times
 };
 

@@ -1,30 +1,14 @@
 #include "dataplane/dpdk/loop.hpp"
 
-#include "dataplane/dpdk/environment.hpp"
+#include "dataplane/dpdk/table_file.hpp"
 
 #include <algorithm>
-#include <rte_errno.h>
-#include <rte_launch.h>
-#include <rte_lcore.h>
-#include <rte_malloc.h>
 #include <rte_mbuf.h>
-#include <rte_rcu_qsbr.h>
+#include <rte_pause.h>
 #include <rte_ring.h>
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <time.h>
 
 namespace godwit::dpdk {
-namespace {
-
-constexpr unsigned kThread = 0;  // the worker, for rte_rcu_qsbr
-
-void sleep_us(unsigned microseconds) {
-    const timespec time{0, static_cast<long>(microseconds) * 1000};
-    nanosleep(&time, nullptr);
-}
-
-}  // namespace
 
 unsigned BackOff::next(bool busy) {
     if (busy) looks_ = 0;
@@ -36,109 +20,51 @@ unsigned BackOff::next(bool busy) {
     return std::min(kShortest_us + sleeps / 64, kLongest_us);
 }
 
-WorkerLoop::WorkerLoop(Worker& worker, TableFile& file, int events_fd)
-    : worker_(worker), file_(file), events_fd_(events_fd) {}
+WorkerLoop::WorkerLoop(Worker& worker, Quiet& quiet, std::vector<rte_ring*> from,
+                       std::function<void()> each_round)
+    : worker_(worker),
+      quiet_(quiet),
+      from_(std::move(from)),
+      each_round_(std::move(each_round)),
+      queues_(queues_of(worker)) {}
 
-Result<std::unique_ptr<WorkerLoop>> WorkerLoop::make(Worker& worker, TableFile& file,
-                                                     int events_fd) {
-    std::unique_ptr<WorkerLoop> loop(new WorkerLoop(worker, file, events_fd));
-    loop->quiet_ = static_cast<rte_rcu_qsbr*>(
-        rte_zmalloc("quiet", rte_rcu_qsbr_get_memsize(1), RTE_CACHE_LINE_SIZE));
-    loop->handed_over_ = rte_ring_create("handed-over", kHandedOverMax, SOCKET_ID_ANY,
-                                         RING_F_SP_ENQ | RING_F_SC_DEQ);
-    if (!loop->quiet_ || !loop->handed_over_)
-        return fail(Fault::Rejected, "make the worker", rte_strerror(rte_errno));
-    rte_rcu_qsbr_init(loop->quiet_, 1);
-    return loop;
+WorkerLoop::Queues WorkerLoop::queues_of(const Worker& worker) {
+    Queues mine;
+    for (std::uint16_t port = 0; port < worker.ports; ++port)
+        for (std::uint16_t queue = 0; queue < worker.queues[port]; ++queue)
+            if ((port + queue) % worker.workers == worker.number) mine.emplace_back(port, queue);
+    return mine;
 }
 
-WorkerLoop::~WorkerLoop() {
-    stop();
-    void* frame = nullptr;
-    while (handed_over_ && rte_ring_dequeue(handed_over_, &frame) == 0)
-        rte_pktmbuf_free(static_cast<rte_mbuf*>(frame));
-    rte_ring_free(handed_over_);
-    rte_free(quiet_);
-}
-
-Result<void> WorkerLoop::start() {
-    rte_rcu_qsbr_thread_register(quiet_, kThread);
-    const int error = rte_eal_remote_launch(run, this, kWorkerLcore);
-    if (error != 0) return fail(Fault::Rejected, "start the worker", rte_strerror(-error));
-    running_ = true;
-    return {};
-}
-
-void WorkerLoop::stop() {
-    if (!running_) return;
-    stopped_.store(true);
-    rte_eal_wait_lcore(kWorkerLcore);
-    rte_rcu_qsbr_thread_unregister(quiet_, kThread);
-    running_ = false;
-}
-
-void WorkerLoop::wait_for_quiet() {
-    rte_rcu_qsbr_synchronize(quiet_, RTE_QSBR_THRID_INVALID);
-}
-
-WorkerLoop::Pause::Pause(WorkerLoop& loop) : loop_(loop) {
-    loop_.paused_.store(1);
-    loop_.wait_for_quiet();  // who reports looks at paused_ next
-}
-WorkerLoop::Pause::~Pause() {
-    loop_.paused_.store(0);
-    loop_.paused_.notify_one();
-}
-
-bool WorkerLoop::hand_over(rte_mbuf* frame, std::uint16_t port) {
-    frame->port = port;
-    if (rte_ring_enqueue(handed_over_, frame) == 0) return true;
-    rte_pktmbuf_free(frame);
-    return false;
-}
-
-int WorkerLoop::run(void* loop) {
-    static_cast<WorkerLoop*>(loop)->forward_until_stopped();
-    return 0;
-}
-
-void WorkerLoop::forward_until_stopped() {
+void WorkerLoop::run() {
     // A sleep of 10 us is one: the kernel's default slack would make it 60.
     prctl(PR_SET_TIMERSLACK, 1000ul);
-    rte_rcu_qsbr_thread_online(quiet_, kThread);
-    while (!stopped_.load(std::memory_order_relaxed)) {
-        stand_by_while_paused();
+    quiet_.begin(worker_.number);
+    while (!quiet_.is_stopped()) {
         worker_.plane.tick = tick_now();
-        file_.beat(worker_.plane.tick);
-        const bool handed = take_handed_over();
+        const bool handed = look_at_rings();
         const bool busy = look_at_ports() || handed;
         if (!busy) tx_stage(worker_);  // what waits
-        tell_drained();
-        if (worker_.tap) worker_.tap->tell();
-        rte_rcu_qsbr_quiescent(quiet_, kThread);
-        const unsigned rest_us = back_off_.next(busy);
-        if (rest_us > 0)
-            sleep_us(rest_us);
-        else if (!busy)
-            rte_pause();
+        if (worker_.tap) worker_.tap->tell(worker_.number);
+        each_round_();
+        quiet_.pass(worker_.number);
+        rest(busy);
     }
-    rte_rcu_qsbr_thread_offline(quiet_, kThread);
+    quiet_.end(worker_.number);
 }
 
-// Offline, so that nobody waits for a thread that stands by; and asked again when online, because the next pause
-// may have begun in between.
-void WorkerLoop::stand_by_while_paused() {
-    while (paused_.load() != 0) {
-        rte_rcu_qsbr_thread_offline(quiet_, kThread);
-        paused_.wait(1);
-        rte_rcu_qsbr_thread_online(quiet_, kThread);
-    }
+void WorkerLoop::rest(bool busy) {
+    const unsigned rest_us = back_off_.next(busy);
+    if (rest_us > 0)
+        quiet_.sleep(worker_.number, rest_us);
+    else if (!busy)
+        rte_pause();
 }
 
 bool WorkerLoop::look_at_ports() {
     bool busy = false;
-    for (std::uint16_t port = 0; port < worker_.ports; ++port) {
-        if (!rx_stage(worker_, port, burst_)) continue;
+    for (const auto& [port, queue] : queues_) {
+        if (!rx_stage(worker_, port, burst_, queue)) continue;
         run_stages(worker_, burst_);
         tx_stage(worker_);
         busy = true;
@@ -146,24 +72,37 @@ bool WorkerLoop::look_at_ports() {
     return busy;
 }
 
-bool WorkerLoop::take_handed_over() {
+bool WorkerLoop::look_at_rings() {
+    bool busy = false;
     std::array<void*, kBurstMax> frames;
-    const unsigned count = rte_ring_dequeue_burst(handed_over_, frames.data(), kBurstMax, nullptr);
-    for (unsigned i = 0; i < count; ++i) {
-        auto* frame = static_cast<rte_mbuf*>(frames[i]);
+    for (rte_ring* ring : from_) {
+        const unsigned count = rte_ring_dequeue_burst(ring, frames.data(), kBurstMax, nullptr);
+        if (count == 0) continue;
+        decide_about({frames.data(), count});
+        busy = true;
+    }
+    return busy;
+}
+
+// A burst is of one port. What comes from one worker is so for long stretches, because it reads port by port.
+void WorkerLoop::decide_about(std::span<void*> frames) {
+    for (std::size_t i = 0; i < frames.size();) {
+        burst_.port = static_cast<const rte_mbuf*>(frames[i])->port;
+        burst_.count = 0;
+        for (; i < frames.size() && static_cast<rte_mbuf*>(frames[i])->port == burst_.port; ++i)
+            burst_.frames[burst_.count++] = static_cast<rte_mbuf*>(frames[i]);
+        run_own_stages(worker_, burst_);
+        tx_stage(worker_);
+    }
+}
+
+void WorkerLoop::send(std::span<void*> frames) {
+    for (void* one : frames) {
+        auto* frame = static_cast<rte_mbuf*>(one);
         Departures& leaving = worker_.departures[frame->port];  // empty between bursts
         leaving.frames[leaving.count++] = frame;
     }
-    if (count > 0) tx_stage(worker_);
-    return count > 0;
-}
-
-// Once for a burst, however many sessions it has ended.
-void WorkerLoop::tell_drained() {
-    const std::uint32_t drained = file_.tables().drained.load(std::memory_order_acquire);
-    if (drained == drained_told_) return;
-    drained_told_ = drained;
-    eventfd_write(events_fd_, 1);
+    if (!frames.empty()) tx_stage(worker_);
 }
 
 }  // namespace godwit::dpdk

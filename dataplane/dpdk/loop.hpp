@@ -1,22 +1,20 @@
-// The worker's loop over its ports, and how the control thread reaches into it: configuration changes between
-// two bursts, frames of the switch's own leave with the next one.
+// One worker's loop over its queues, on its lcore, and what has come for it from the others.
 #pragma once
 
 #include "dataplane/dpdk/worker.hpp"
 
-#include "dataplane/dpdk/table_file.hpp"
+#include "dataplane/dpdk/quiet.hpp"
 
 #include <atomic>
 #include <cstdint>
-#include <memory>
+#include <functional>
+#include <span>
+#include <utility>
+#include <vector>
 
-struct rte_mbuf;
-struct rte_rcu_qsbr;
 struct rte_ring;
 
 namespace godwit::dpdk {
-
-inline constexpr unsigned kHandedOverMax = 256;  // frames of the switch's own
 
 // Polls while frames come; after a while without any it sleeps between two looks, longer and longer, so that an
 // idle plane leaves its CPU to others. (Not every driver can wake a worker up: net_af_packet cannot.)
@@ -34,55 +32,36 @@ private:
 
 class WorkerLoop {
 public:
-    // `worker` and `file` outlive the loop. `events_fd`: an eventfd, raised when a VM may be drained.
-    static Result<std::unique_ptr<WorkerLoop>> make(Worker& worker, TableFile& file, int events_fd);
-    ~WorkerLoop();
+    // Everything outlives the loop. `from`: the rings of what other workers hand over to this one. `each_round` is
+    // called after every look, by the loop's thread.
+    WorkerLoop(Worker& worker, Quiet& quiet, std::vector<rte_ring*> from,
+               std::function<void()> each_round);
     WorkerLoop(const WorkerLoop&) = delete;
     WorkerLoop& operator=(const WorkerLoop&) = delete;
 
-    // On the worker's lcore, until stop(). Both by the control thread.
-    Result<void> start();
-    void stop();
+    // Until Quiet::stop().
+    void run();
 
-    // Every burst that began before this call has left when it returns. Any thread.
-    void wait_for_quiet();
+    // Sends what the control thread wants sent, before what comes in next. Called by `each_round`.
+    void send(std::span<void*> frames);
 
-    // While it lives no burst is on its way, and frames wait in their devices. The control thread's, one at
-    // a time, and for microseconds.
-    class Pause {
-    public:
-        explicit Pause(WorkerLoop& loop);
-        ~Pause();
-        Pause(const Pause&) = delete;
-        Pause& operator=(const Pause&) = delete;
-
-    private:
-        WorkerLoop& loop_;
-    };
-
-    // Takes the frame over, also when it fails. False: too many are waiting already.
-    bool hand_over(rte_mbuf* frame, std::uint16_t port);
+    // Which queues of which ports this worker polls: queue by queue, the next port's first queue with the next worker.
+    using Queues = std::vector<std::pair<std::uint16_t, std::uint16_t>>;
+    static Queues queues_of(const Worker& worker);
 
 private:
-    WorkerLoop(Worker& worker, TableFile& file, int events_fd);
-    static int run(void* loop);
-    void forward_until_stopped();
     bool look_at_ports();
-    bool take_handed_over();
-    void tell_drained();
-    void stand_by_while_paused();
+    bool look_at_rings();
+    void decide_about(std::span<void*> frames);
+    void rest(bool busy);
 
     Worker& worker_;
-    TableFile& file_;
-    int events_fd_;
-    rte_rcu_qsbr* quiet_ = nullptr;
-    rte_ring* handed_over_ = nullptr;
+    Quiet& quiet_;
+    std::vector<rte_ring*> from_;
+    std::function<void()> each_round_;
+    Queues queues_;
     Burst burst_;
     BackOff back_off_;
-    std::uint32_t drained_told_ = 0;
-    std::atomic<std::uint32_t> paused_{0};
-    std::atomic<bool> stopped_{false};
-    bool running_ = false;
 };
 
 }  // namespace godwit::dpdk

@@ -1,10 +1,11 @@
 #include "dataplane/dpdk/plane.hpp"
 
+#include "dataplane/dpdk/workers.hpp"
+
 #include "lib/log.hpp"
 
 #include "dataplane/dpdk/ending.hpp"
 #include "dataplane/dpdk/environment.hpp"
-#include "dataplane/dpdk/loop.hpp"
 #include "dataplane/port_numbers.hpp"
 #include "dataplane/table_config.hpp"
 
@@ -33,18 +34,19 @@ struct DpdkPlane::State {
     std::unique_ptr<Stations> stations;
     std::unique_ptr<Directory> directory = std::make_unique<Directory>();
     std::unique_ptr<DpdkTap> tap;
-    std::unique_ptr<Worker> worker;
+    std::vector<std::unique_ptr<Worker>> workers;
     int events_fd = -1;
-    std::unique_ptr<WorkerLoop> loop;
+    std::unique_ptr<Workers> loops;
 
     Vms vms;              // what the directory was built of
     steer_plane control;  // the control thread's own view of the tables
     Sweeper sweeper;
 
     ~State() {
-        loop.reset();
+        loops.reset();
         if (events_fd >= 0) close(events_fd);
     }
+    void make_workers();
     steer_plane& at_this_tick() {
         control.tick = tick_now();
         return control;
@@ -55,6 +57,16 @@ namespace {
 
 std::uint64_t counted(const std::uint64_t& counter) {
     return __atomic_load_n(&counter, __ATOMIC_RELAXED);
+}
+
+std::shared_ptr<Outlet> outlet_of(const dataplane::Device& device, unsigned queues,
+                                  unsigned workers) {
+    const bool waits = device.kind == dataplane::Device::Kind::vhost_user;
+    if (!waits && queues >= workers) return nullptr;
+    auto outlet = std::make_shared<Outlet>();
+    outlet->is_shared = queues < workers;
+    if (waits) outlet->waiting = std::make_unique<Waiting>(kTicksPerSecond);
+    return outlet;
 }
 
 // The one uplink, when there is exactly one.
@@ -69,8 +81,12 @@ std::uint16_t sole_uplink(const std::vector<PlaneOptions::Port>& ports) {
 }
 
 EnvironmentOptions environment_of(const PlaneOptions& options) {
-    EnvironmentOptions environment{
-        {}, options.lcores, options.memory_mb, options.hugepages, options.file_prefix};
+    EnvironmentOptions environment{{},
+                                   options.workers,
+                                   options.lcores,
+                                   options.memory_mb,
+                                   options.hugepages,
+                                   options.file_prefix};
     for (const PlaneOptions::Port& port : options.ports) environment.devices.push_back(port.device);
     return environment;
 }
@@ -91,19 +107,17 @@ void write_record(vm_record& to, std::uint16_t vm, const VmSetup& setup,
 }
 
 // What came by a port that is gone is counted with the others that are.
-void number_ports(TableFile& file, const std::vector<PlaneOptions::Port>& ports,
-                  Counters& counters) {
-    const std::span<struct steer_tally> tallies = file.tables().tallies;
+std::vector<std::uint32_t> numbers_of(TableFile& file,
+                                      const std::vector<PlaneOptions::Port>& ports) {
     std::vector<std::string> names;
     for (const PlaneOptions::Port& port : ports) names.push_back(port.name);
-    const auto numbers =
-        dataplane::number_ports(file.port_names(), names, [&](std::uint32_t number) {
-            for (std::size_t cell = 0; cell < std::size(tallies[0].packets); ++cell)
-                tallies[0].packets[cell] += tallies[number].packets[cell];
-            tallies[number] = {};
-        });
-    for (std::size_t port = 0; port < numbers.size(); ++port)
-        counters.number_of_port[port] = static_cast<std::uint8_t>(numbers[port]);
+    return dataplane::number_ports(file.port_names(), names, [&](std::uint32_t number) {
+        for (const CounterSet& set : file.tables().counters) {
+            for (std::size_t cell = 0; cell < std::size(set.tallies[0].packets); ++cell)
+                set.tallies[0].packets[cell] += set.tallies[number].packets[cell];
+            set.tallies[number] = {};
+        }
+    });
 }
 
 // In /dev/shm anybody could have made it first, and would own the sessions.
@@ -125,6 +139,27 @@ Result<void> make_place(const std::string& folder) {
 
 }  // namespace
 
+void DpdkPlane::State::make_workers() {
+    const auto ports = static_cast<std::uint16_t>(options.ports.size());
+    std::array<std::shared_ptr<Outlet>, kPortsMax> outlets;
+    for (std::uint16_t port = 0; port < ports; ++port)
+        outlets[port] =
+            outlet_of(options.ports[port].device, environment->queues()[port], options.workers);
+    const std::vector<std::uint32_t> numbers = numbers_of(*file, options.ports);
+    for (unsigned number = 0; number < options.workers; ++number) {
+        workers.push_back(
+            std::make_unique<Worker>(file->tables(), *stations, ports, number, options.workers));
+        Worker& worker = *workers.back();
+        worker.tap = tap.get();
+        worker.uplink = sole_uplink(options.ports);
+        worker.plane.directory = directory.get();
+        worker.outlets = outlets;
+        std::ranges::copy(environment->ethdevs(), worker.device.begin());
+        std::ranges::copy(environment->queues(), worker.queues.begin());
+        std::ranges::copy(numbers, worker.counters.number_of_port.begin());
+    }
+}
+
 DpdkPlane::DpdkPlane(std::unique_ptr<State> state) : state_(std::move(state)) {}
 DpdkPlane::~DpdkPlane() = default;
 
@@ -142,28 +177,21 @@ Result<std::unique_ptr<dataplane::Plane>> DpdkPlane::open(const PlaneOptions& op
     state->environment = std::move(*environment);
 
     Tables& tables = state->file->tables();
-    const auto ports = static_cast<std::uint16_t>(options.ports.size());
     state->stations = std::make_unique<Stations>(rte_rand(), kTicksPerSecond);
-    state->worker = std::make_unique<Worker>(tables, *state->stations, ports);
-    Result<std::unique_ptr<DpdkTap>> tap = DpdkTap::make();
+    Result<std::unique_ptr<DpdkTap>> tap = DpdkTap::make(DpdkTap::kRingBytes, options.workers);
     if (!tap) return std::unexpected(std::move(tap).error());
     state->tap = std::move(*tap);
-    state->worker->tap = state->tap.get();
-    state->worker->uplink = sole_uplink(options.ports);
-    number_ports(*state->file, options.ports, state->worker->counters);
-    state->worker->plane.directory = state->directory.get();
-    std::ranges::copy(state->environment->ethdevs(), state->worker->device.begin());
-    for (std::size_t port = 0; port < options.ports.size(); ++port)
-        if (options.ports[port].device.kind == dataplane::Device::Kind::vhost_user)
-            state->worker->waiting[port] = std::make_unique<Waiting>(kTicksPerSecond);
+    state->make_workers();
     state->control.tables = &tables;
 
     state->events_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (state->events_fd < 0) return fail_errno(Fault::Retry, "make an eventfd");
-    Result<std::unique_ptr<WorkerLoop>> loop =
-        WorkerLoop::make(*state->worker, *state->file, state->events_fd);
-    if (!loop) return std::unexpected(std::move(loop).error());
-    state->loop = std::move(*loop);
+    std::vector<Worker*> workers;
+    for (const auto& worker : state->workers) workers.push_back(worker.get());
+    Result<std::unique_ptr<Workers>> loops =
+        Workers::make(std::move(workers), *state->file, state->events_fd);
+    if (!loops) return std::unexpected(std::move(loops).error());
+    state->loops = std::move(*loops);
     return std::unique_ptr<dataplane::Plane>(new DpdkPlane(std::move(state)));
 }
 
@@ -172,7 +200,7 @@ Result<void> DpdkPlane::start() {
         log::info("dpdk", "took over " + std::to_string(state_->file->repaired().sessions) +
                               " sessions; nothing was forwarded for " +
                               std::to_string(state_->file->silent_for().count()) + " ms");
-    return state_->loop->start();
+    return state_->loops->start();
 }
 
 bool DpdkPlane::adopted() const {
@@ -228,9 +256,9 @@ void DpdkPlane::change(std::uint16_t vm, const VmSetup* setup) {
     else
         state_->vms.erase(vm);
     auto directory = std::make_unique<Directory>(state_->vms);
-    const WorkerLoop::Pause pause(*state_->loop);
+    const Quiet::Pause pause(state_->loops->quiet());
     std::swap(state_->directory, directory);
-    state_->worker->plane.directory = state_->directory.get();
+    for (const auto& worker : state_->workers) worker->plane.directory = state_->directory.get();
     if (setup) write_record(record(vm), vm, *setup, state_->options.limits);
 }
 
@@ -252,7 +280,7 @@ Result<void> DpdkPlane::clear_vm(std::uint16_t vm) {
 }
 
 Result<void> DpdkPlane::grace_period() {
-    state_->loop->wait_for_quiet();
+    state_->loops->quiet().wait();
     return {};
 }
 
@@ -272,7 +300,7 @@ Result<bool> DpdkPlane::end_untouched(enum steer_table table, const steer_key& k
     return dpdk::end_untouched(state_->at_this_tick(), table, key, stamp);
 }
 
-// The worker says that some VM may be drained; whose counters are zero says which.
+// A worker says that some VM may be drained; whose counters are zero says which.
 void DpdkPlane::poll_events(const std::function<void(const Drained&)>& on_drained) {
     eventfd_t raised = 0;
     if (eventfd_read(state_->events_fd, &raised) != 0) return;
@@ -286,25 +314,31 @@ void DpdkPlane::poll_events(const std::function<void(const Drained&)>& on_draine
     }
 }
 
-// ---- counters -------------------------------------------------------------------------------------
+// ---- counters: of all workers, also those that only an earlier process had ----------------------
 
 std::vector<dataplane::Plane::PortPackets> DpdkPlane::packets() {
     std::vector<PortPackets> all;
-    const Counters& counters = state_->worker->counters;
     const auto add = [&](const std::string& port, std::uint32_t number) {
         PortPackets& one = all.emplace_back(port);
-        for (std::size_t cell = 0; cell < std::size(one.counted.packets); ++cell)
-            one.counted.packets[cell] = counted(counters.tallies[number].packets[cell]);
+        for (const CounterSet& set : state_->file->tables().counters)
+            for (std::size_t cell = 0; cell < std::size(one.counted.packets); ++cell)
+                one.counted.packets[cell] += counted(set.tallies[number].packets[cell]);
     };
     for (std::size_t port = 0; port < state_->options.ports.size(); ++port)
-        add(state_->options.ports[port].name, counters.number_of_port[port]);
+        add(state_->options.ports[port].name, state_->workers[0]->counters.number_of_port[port]);
     add("", 0);
     return all;
 }
 
 dataplane::Plane::BackendCounters DpdkPlane::counters(std::uint16_t vm, std::uint32_t slot) {
-    const auto& of = state_->worker->counters.backends[vm * STEER_SLOTS + slot];
-    return {counted(of.to), counted(of.from), counted(of.fenced)};
+    BackendCounters sum{};
+    for (const CounterSet& set : state_->file->tables().counters) {
+        const auto& of = set.backends[vm * STEER_SLOTS + slot];
+        sum.packets_to += counted(of.to);
+        sum.packets_from += counted(of.from);
+        sum.fenced += counted(of.fenced);
+    }
+    return sum;
 }
 
 // ---- frames of the switch's own -------------------------------------------------------------------
@@ -317,7 +351,7 @@ Result<void> DpdkPlane::transmit(std::uint32_t ifindex, std::span<const std::uin
         return fail(Fault::Retry, "send a frame", "no buffer is free");
     }
     std::memcpy(to, frame.data(), frame.size());
-    if (!state_->loop->hand_over(copy, static_cast<std::uint16_t>(ifindex - 1)))
+    if (!state_->loops->hand_over(copy, static_cast<std::uint16_t>(ifindex - 1)))
         return fail(Fault::Retry, "send a frame", "too many are waiting already");
     return {};
 }

@@ -1,4 +1,4 @@
-// The DPDK plane: ports as ethdevs, a worker that forwards, and tables in a file. A process that dies stops
+// The DPDK plane: ports as ethdevs, workers that forward, and tables in a file. A process that dies stops
 // forwarding; the next one goes on with its sessions.
 #pragma once
 
@@ -23,6 +23,7 @@ struct PlaneOptions {
     std::string table_dir;    // exists or can be made, on tmpfs or hugetlbfs; "dpdk-sessions" in it
     dataplane::TableSizes sizes;  // for a new table
     dataplane::IdleLimits limits{STEER_TIMEOUTS_DEFAULT_S};
+    std::uint32_t workers = 1;
     std::vector<std::uint32_t> lcores;  // as in EnvironmentOptions
     std::uint32_t memory_mb = 128;
     bool hugepages = false;

@@ -1,8 +1,7 @@
 #include "dataplane/dpdk/pool.hpp"
 
 #include "dataplane/dpdk/worker.hpp"
-
-#include "dataplane/dpdk/loop.hpp"
+#include "dataplane/dpdk/workers.hpp"
 
 #include <bit>
 #include <rte_mbuf.h>
@@ -20,10 +19,10 @@ constexpr std::uint32_t kAfXdpFrames = 3 * 2048;
 constexpr std::size_t kOtherBytes = 16 << 20;  // devices, rings, and what alignment takes
 
 // What a device keeps while nothing happens. af_packet, memif and vhost-user copy, and take a buffer for what has come.
-std::uint32_t held_by(const Device& device) {
+std::uint32_t held_by(const Device& device, unsigned workers) {
     switch (device.kind) {
         case Device::Kind::pci:
-            return 2 * kDescriptors;
+            return 2 * kDescriptors * workers;  // a queue of each kind for every worker
         case Device::Kind::tap:
             return kDescriptors;
         case Device::Kind::af_xdp:
@@ -45,10 +44,11 @@ std::uint32_t held_by_worker(std::size_t ports) {
 
 }  // namespace
 
-std::uint32_t frames_needed(const std::vector<Device>& devices) {
+std::uint32_t frames_needed(const std::vector<Device>& devices, unsigned workers) {
     std::uint32_t frames = kCachedMax + kHandedOverMax;  // the control thread's
-    for (const Device& device : devices) frames += held_by(device);
-    frames += held_by_worker(devices.size());
+    for (const Device& device : devices) frames += held_by(device, workers);
+    frames += workers * held_by_worker(devices.size());
+    frames += workers * (workers - 1) * kBetweenWorkers * kSegmentsMax;
     return std::bit_ceil(frames + 1) - 1;
 }
 

@@ -18,7 +18,7 @@ inline constexpr unsigned kFramesCached = 256;      // of the pool, by each lcor
 inline constexpr std::uint32_t kSegmentsMax = 5;
 
 // A number that suits a mempool: a power of two less one.
-std::uint32_t frames_needed(const std::vector<dataplane::Device>& devices);
+std::uint32_t frames_needed(const std::vector<dataplane::Device>& devices, unsigned workers);
 // Of DPDK's memory, for the pool and what else is made there.
 std::uint32_t megabytes_needed(std::uint32_t frames);
 // Rejected: names dpdk.memory_mb and what it must be.

@@ -3,6 +3,7 @@
 #include "steering/layout.h"
 
 #include "dataplane/dpdk/resets.hpp"
+#include "dataplane/dpdk/shard.hpp"
 #include "dataplane/table_config.hpp"
 
 #include <cerrno>
@@ -38,6 +39,8 @@ constexpr std::size_t kHeaderBytes = 4096;
 constexpr std::size_t kTallyBytes = STEER_TALLY_PORTS * sizeof(struct steer_tally);
 constexpr std::size_t kBackends = std::size_t{STEER_VMS_MAX} * STEER_SLOTS;
 constexpr std::size_t kBackendBytes = kBackends * sizeof(BackendCounters);
+// Of all workers that there can be, so that the next process may have more or fewer.
+constexpr std::size_t kCounterBytes = kWorkersMax * (kTallyBytes + kBackendBytes);
 constexpr std::size_t kVmBytes = std::size_t{STEER_VMS_MAX} * sizeof(vm_record);
 
 struct Descriptor {
@@ -55,7 +58,7 @@ std::array<char, 40> boot_id() {
 }
 
 std::size_t bytes_of(const struct steer_config& config) {
-    std::size_t bytes = kHeaderBytes + kVmBytes + sizeof(Resets) + kTallyBytes + kBackendBytes;
+    std::size_t bytes = kHeaderBytes + kVmBytes + sizeof(Resets) + kCounterBytes;
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
         const auto table = static_cast<enum steer_table>(t);
         bytes += std::size_t{steer_lines(table, config.table[t])} * sizeof(struct steer_line);
@@ -181,10 +184,12 @@ void TableFile::lay_out() {
     at += kVmBytes;
     tables_.resets = reinterpret_cast<Resets*>(at);
     at += sizeof(Resets);
-    tables_.tallies = {reinterpret_cast<struct steer_tally*>(at), STEER_TALLY_PORTS};
-    at += kTallyBytes;
-    tables_.backends = {reinterpret_cast<BackendCounters*>(at), kBackends};
-    at += kBackendBytes;
+    for (unsigned worker = 0; worker < kWorkersMax; ++worker) {
+        tables_.counters.push_back(
+            {{reinterpret_cast<struct steer_tally*>(at), STEER_TALLY_PORTS},
+             {reinterpret_cast<BackendCounters*>(at + kTallyBytes), kBackends}});
+        at += kTallyBytes + kBackendBytes;
+    }
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
         const std::size_t lines =
             steer_lines(static_cast<enum steer_table>(t), tables_.config.table[t]);

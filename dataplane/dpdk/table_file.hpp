@@ -30,7 +30,7 @@ public:
     TableFile& operator=(const TableFile&) = delete;
 
     Tables& tables() { return tables_; }
-    // dataplane/port_numbers.hpp, of Tables::tallies.
+    // dataplane/port_numbers.hpp, of CounterSet::tallies.
     std::span<std::uint64_t, STEER_TALLY_PORTS> port_names() const;
     bool adopted() const { return adopted_; }
     // What was found; all 0 unless adopted.

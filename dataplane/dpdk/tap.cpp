@@ -41,6 +41,16 @@ steer_flow* FlowRing::reserve(std::size_t captured) {
     return reinterpret_cast<steer_flow*>(at(head + padding) + sizeof(Word));
 }
 
+std::uint64_t FlowRing::next_time_ns() {
+    std::uint64_t tail = tail_.load(std::memory_order_relaxed);
+    const std::uint64_t head = head_.load(std::memory_order_acquire);
+    if (tail == head) return UINT64_MAX;
+    const Word length = *reinterpret_cast<const Word*>(at(tail));
+    if (length & kPadding)
+        tail += length & ~kPadding;  // a record follows: they are published as one
+    return reinterpret_cast<const steer_flow*>(at(tail) + sizeof(Word))->time_ns;
+}
+
 std::size_t FlowRing::read(std::size_t most, const dataplane::Tap::OnFlow& on_flow) {
     std::size_t count = 0;
     std::uint64_t tail = tail_.load(std::memory_order_relaxed);
@@ -57,33 +67,57 @@ std::size_t FlowRing::read(std::size_t most, const dataplane::Tap::OnFlow& on_fl
     return count;
 }
 
-Result<std::unique_ptr<DpdkTap>> DpdkTap::make(std::size_t ring_bytes) {
+DpdkTap::DpdkTap(int readable, std::size_t ring_bytes, unsigned workers) : readable_(readable) {
+    for (unsigned worker = 0; worker < workers; ++worker)
+        writers_.push_back(std::make_unique<Writer>(ring_bytes));
+}
+
+Result<std::unique_ptr<DpdkTap>> DpdkTap::make(std::size_t ring_bytes, unsigned workers) {
     const int readable = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (readable < 0) return fail_errno(Fault::Retry, "make an eventfd");
-    return std::unique_ptr<DpdkTap>(new DpdkTap(readable, ring_bytes));
+    return std::unique_ptr<DpdkTap>(new DpdkTap(readable, ring_bytes, workers));
 }
 
 DpdkTap::~DpdkTap() {
     close(readable_);
 }
 
+FlowRing& DpdkTap::oldest() {
+    FlowRing* oldest = &writers_[0]->ring;
+    std::uint64_t time_ns = oldest->next_time_ns();
+    for (const auto& writer : writers_) {
+        const std::uint64_t here_ns = writer->ring.next_time_ns();
+        if (here_ns >= time_ns) continue;
+        oldest = &writer->ring;
+        time_ns = here_ns;
+    }
+    return *oldest;
+}
+
+bool DpdkTap::empty() const {
+    return std::ranges::all_of(writers_, [](const auto& writer) { return writer->ring.empty(); });
+}
+
 std::size_t DpdkTap::read(std::size_t most, const OnFlow& on_flow) {
     eventfd_t raised = 0;
     (void)eventfd_read(readable_, &raised);
     told_.store(false);  // before the look: what is written after it is told again
-    const std::size_t count = ring_.read(most, on_flow);
-    if (!ring_.empty() && !told_.exchange(true)) eventfd_write(readable_, 1);
+    std::size_t count = 0;
+    while (count < most && oldest().read(1, on_flow) == 1) ++count;
+    if (!empty() && !told_.exchange(true)) eventfd_write(readable_, 1);
     return count;
 }
 
-void DpdkTap::look(const struct steer_packet& packet, const struct steer_verdict& verdict,
-                   std::uint32_t vm, Ports ports, const rte_mbuf* frame) {
+void DpdkTap::look(unsigned worker, const struct steer_packet& packet,
+                   const struct steer_verdict& verdict, std::uint32_t vm, Ports ports,
+                   const rte_mbuf* frame) {
+    Writer& writer = *writers_[worker];
     const auto chance = static_cast<std::uint32_t>(rte_rand());
     const std::uint32_t wanted = steer_wanted(&watch_, &packet, verdict.why, vm, chance);
     if (wanted == 0) return;
     const std::uint32_t length = rte_pktmbuf_pkt_len(frame);
     const std::uint32_t captured = std::min(steer_snap(&watch_, wanted), length);
-    steer_flow* flow = ring_.reserve(captured);
+    steer_flow* flow = writer.ring.reserve(captured);
     if (!flow) return steer_unwritten(&watch_, wanted);
     steer_describe(flow, &packet, steer_verdict_number(verdict), vm);
     flow->time_ns = now_ns();
@@ -93,13 +127,13 @@ void DpdkTap::look(const struct steer_packet& packet, const struct steer_verdict
     flow->captured = static_cast<std::uint16_t>(captured);
     flow->wanted = static_cast<std::uint8_t>(wanted);
     if (captured > 0) copy_bytes(frame, reinterpret_cast<std::byte*>(flow + 1), captured);
-    ring_.publish();
-    untold_ = true;
+    writer.ring.publish();
+    writer.untold = true;
 }
 
-void DpdkTap::tell() {
-    if (!untold_) return;
-    untold_ = false;
+void DpdkTap::tell(unsigned worker) {
+    if (!writers_[worker]->untold) return;
+    writers_[worker]->untold = false;
     if (!told_.exchange(true)) eventfd_write(readable_, 1);
 }
 

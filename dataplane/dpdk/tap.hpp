@@ -1,5 +1,5 @@
-// What the worker writes down for who watches (steering/flow.h): a ring of records in plain memory, one writes and one
-// reads. Not shared with another process: what an old one was watching ends with it.
+// What the workers write down for who watches (steering/flow.h): rings of records in plain memory, one for each worker,
+// who writes, and one thread that reads all. Not shared with another process: what an old one was watching ends with it.
 #pragma once
 
 #include "lib/error.hpp"
@@ -28,6 +28,8 @@ public:
     steer_flow* reserve(std::size_t captured);
     void publish() { head_.store(next_, std::memory_order_release); }
 
+    // When the next record to be read was written; the latest time there is when there is none. For the reader.
+    std::uint64_t next_time_ns();
     bool empty() const {
         return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_relaxed);
     }
@@ -49,7 +51,8 @@ private:
 class DpdkTap final : public dataplane::Tap {
 public:
     static constexpr std::size_t kRingBytes = 4 << 20;
-    static Result<std::unique_ptr<DpdkTap>> make(std::size_t ring_bytes = kRingBytes);
+    static Result<std::unique_ptr<DpdkTap>> make(std::size_t ring_bytes = kRingBytes,
+                                                 unsigned workers = 1);
     ~DpdkTap() override;
     DpdkTap(const DpdkTap&) = delete;
     DpdkTap& operator=(const DpdkTap&) = delete;
@@ -58,25 +61,31 @@ public:
     int readable_fd() override { return readable_; }
     std::size_t read(std::size_t most, const OnFlow& on_flow) override;
 
-    // ---- the worker's ----
+    // ---- each worker's, with its own number ----
     bool is_watched() const { return steer_load32(&watch_.on) != 0; }
     // Writes the packet down when somebody wants it. `vm`: STEER_FLOW_NO_VM if nobody's; `in`, `out`: a port's
     // number plus one, 0: none or several.
     struct Ports {
         std::uint32_t in, out;
     };
-    void look(const struct steer_packet& packet, const struct steer_verdict& verdict,
-              std::uint32_t vm, Ports ports, const rte_mbuf* frame);
+    void look(unsigned worker, const struct steer_packet& packet,
+              const struct steer_verdict& verdict, std::uint32_t vm, Ports ports,
+              const rte_mbuf* frame);
     // Makes readable_fd() readable; a system call only when the reader does not know yet.
-    void tell();
+    void tell(unsigned worker);
 
 private:
-    explicit DpdkTap(int readable, std::size_t ring_bytes)
-        : ring_(ring_bytes), readable_(readable) {}
+    struct Writer {
+        explicit Writer(std::size_t bytes) : ring(bytes) {}
+        FlowRing ring;
+        bool untold = false;
+    };
+    DpdkTap(int readable, std::size_t ring_bytes, unsigned workers);
+    FlowRing& oldest();
+    bool empty() const;
     steer_watch watch_{};
-    FlowRing ring_;
+    std::vector<std::unique_ptr<Writer>> writers_;
     int readable_;
-    bool untold_ = false;
     std::atomic<bool> told_{false};
 };
 

@@ -31,7 +31,12 @@ std::uint16_t Waiting::keep(rte_mbuf** frames, std::uint16_t count, std::uint32_
 
 std::uint32_t Waiting::send(std::uint16_t ethdev, std::uint32_t tick) {
     std::uint32_t dropped = 0;
-    for (; count_ > 0 && tick - first().since >= longest_; ++dropped) {
+    // Signed: another worker's clock may have been read a little later than this one's.
+    const auto is_late = [&] {
+        return static_cast<std::int32_t>(tick - first().since) >=
+               static_cast<std::int32_t>(longest_);
+    };
+    for (; count_ > 0 && is_late(); ++dropped) {
         rte_pktmbuf_free(first().frame);
         drop_first();
     }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 
 struct rte_mbuf;
@@ -21,7 +22,8 @@ public:
     Waiting(const Waiting&) = delete;
     Waiting& operator=(const Waiting&) = delete;
 
-    bool empty() const { return count_ == 0; }
+    // Also for who does not hold the lock of those who share it; then it is a hint.
+    bool empty() const { return count_.load(std::memory_order_relaxed) == 0; }
     // Takes the frames over that there is room for, from the first on: how many.
     std::uint16_t keep(rte_mbuf** frames, std::uint16_t count, std::uint32_t tick);
     // Out of the port's device, in order, as far as it takes them. Freed instead: those too old, how many.
@@ -35,7 +37,8 @@ private:
     Kept& first() { return kept_[begin_ % kMax]; }
     void drop_first();
     std::array<Kept, kMax> kept_{};
-    std::uint32_t begin_ = 0, count_ = 0, buffers_ = 0;
+    std::uint32_t begin_ = 0, buffers_ = 0;
+    std::atomic<std::uint32_t> count_{0};
     std::uint32_t longest_;
 };
 

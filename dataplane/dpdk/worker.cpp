@@ -4,9 +4,13 @@
 
 namespace godwit::dpdk {
 
-Counters::Counters(const Tables& memory) : tallies(memory.tallies), backends(memory.backends) {
+Counters::Counters(const Tables& memory, unsigned worker) {
     std::iota(number_of_port.begin(), number_of_port.end(), std::uint8_t{1});
-    if (!tallies.empty()) return;
+    if (!memory.counters.empty()) {
+        tallies = memory.counters[worker].tallies;
+        backends = memory.counters[worker].backends;
+        return;
+    }
     own_tallies_.resize(STEER_TALLY_PORTS);
     own_backends_.resize(memory.vms.size() * STEER_SLOTS);
     tallies = own_tallies_;
@@ -19,10 +23,25 @@ std::uint64_t Counters::reason(enum steer_why why) const {
     return sum;
 }
 
-Worker::Worker(Tables& memory, Stations& learnt, std::uint16_t port_count)
-    : plane{.tables = &memory}, stations(learnt), ports(port_count), counters(memory) {}
+Worker::Worker(Tables& memory, Stations& learnt, std::uint16_t port_count, unsigned this_number,
+               unsigned all)
+    : number(this_number),
+      workers(all),
+      plane{.tables = &memory},
+      stations(learnt),
+      ports(port_count),
+      counters(memory, this_number) {
+    queues.fill(1);
+}
 
 void run_stages(Worker& worker, Burst& burst) {
+    parse_stage(burst);
+    spread_stage(worker, burst);
+    steer_stage(worker, burst);
+    rewrite_stage(worker, burst);
+}
+
+void run_own_stages(Worker& worker, Burst& burst) {
     parse_stage(burst);
     steer_stage(worker, burst);
     rewrite_stage(worker, burst);

@@ -1,4 +1,4 @@
-// What one worker has, and what a burst is on its way: rx -> parse -> steer -> rewrite -> tx. Everything
+// What one worker has, and what a burst is on its way: rx -> parse -> (spread) -> steer -> rewrite -> tx. Everything
 // between rx and tx works on frames alone, without ports: the packet stories run on it as it is.
 #pragma once
 
@@ -7,9 +7,10 @@
 #include "steering/steer.h"
 #include "steering/types.h"
 
+#include "dataplane/dpdk/outlet.hpp"
+#include "dataplane/dpdk/shard.hpp"
 #include "dataplane/dpdk/stations.hpp"
 #include "dataplane/dpdk/tap.hpp"
-#include "dataplane/dpdk/waiting.hpp"
 
 #include <array>
 #include <cstdint>
@@ -18,6 +19,7 @@
 #include <vector>
 
 struct rte_mbuf;
+struct rte_ring;
 
 namespace godwit::dpdk {
 
@@ -42,9 +44,9 @@ struct Departures {
     std::array<rte_mbuf*, kDeparturesMax> frames;
 };
 
-// One worker writes, anybody may read. In the plane's memory where that has room for them.
+// One worker writes, anybody may read: a set for each worker. In the plane's memory where that has room for them.
 struct Counters {
-    explicit Counters(const Tables& memory);
+    Counters(const Tables& memory, unsigned worker);
     Counters(const Counters&) = delete;
     Counters& operator=(const Counters&) = delete;
 
@@ -61,29 +63,38 @@ private:
 };
 
 struct Worker {
-    Worker(Tables& memory, Stations& learnt, std::uint16_t ports);
+    Worker(Tables& memory, Stations& learnt, std::uint16_t ports, unsigned number = 0,
+           unsigned workers = 1);
 
+    unsigned number, workers;  // which of how many
     steer_plane plane;
     Stations& stations;
     std::uint16_t ports;                            // numbered from 0
     std::uint16_t uplink = kPortsMax;               // when there is exactly one, else kPortsMax
     std::array<std::uint16_t, kPortsMax> device{};  // the ethdev of a port
+    std::array<std::uint16_t, kPortsMax> queues;    // which it has, of each kind; 1 unless told
     Counters counters;
     DpdkTap* tap = nullptr;  // none: nobody ever watches
     std::array<Departures, kPortsMax> departures{};
-    std::array<std::unique_ptr<Waiting>, kPortsMax> waiting;  // of ports whose device has no queue
+    // Of ports whose far end is waited for, or whose queues several workers share. None: nothing of it.
+    std::array<std::shared_ptr<Outlet>, kPortsMax> outlets;
+    std::array<rte_ring*, kWorkersMax> to{};  // the others' rings from this worker
 };
 
-// Fills the burst from the port's device; false when nothing has come.
-bool rx_stage(Worker& worker, std::uint16_t port, Burst& burst);
+// Fills the burst from a queue of the port's device; false when nothing has come.
+bool rx_stage(Worker& worker, std::uint16_t port, Burst& burst, std::uint16_t queue = 0);
 void parse_stage(Burst& burst);
+// What another worker decides about leaves the burst, to that one. Nothing to do for a worker that is alone.
+void spread_stage(Worker& worker, Burst& burst);
 void steer_stage(Worker& worker, Burst& burst);
 // Carries the verdicts out: every frame is in the departures or freed afterwards, and every reason counted.
 void rewrite_stage(Worker& worker, Burst& burst);
 // Sends everything that leaves; what a port does not take waits where it may, else it is dropped and counted.
 void tx_stage(Worker& worker);
 
-// A burst that has come, up to its departures. Between rx and tx.
+// A burst that has come from a device, up to its departures. Between rx and tx.
 void run_stages(Worker& worker, Burst& burst);
+// The same for one that another worker has handed over.
+void run_own_stages(Worker& worker, Burst& burst);
 
 }  // namespace godwit::dpdk

@@ -1,5 +1,6 @@
 """A godwit-switch of the test's own, and its REST API."""
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -28,11 +29,12 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Switch:
-    """`plane` dpdk: ports are af_packet devices, and the session table is in /dev/shm. `devices`: of VM
+    """`plane` dpdk: so many `workers`, ports are af_packet devices, and the session table is in /dev/shm. `devices`: of VM
     ports besides those of places."""
 
-    def __init__(self, program, plane="ebpf", devices=None, udp_s=3):
+    def __init__(self, program, plane="ebpf", devices=None, udp_s=3, workers=(1,)):
         self.program, self.plane = program, plane
+        self.workers = itertools.cycle(workers)
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=places.PREFIX))
         self.tables = pathlib.Path("/dev/shm") / f"{places.PREFIX}-tables"
         self.bpffs = pathlib.Path("/sys/fs/bpf") / places.PREFIX
@@ -44,16 +46,20 @@ class Switch:
         ports = "".join(f"  - {{name: {port}, interface: {port}, role: {'uplink' if port == 'uplink' else 'vm'}}}\n"
                         for port, _, _ in places.PLACES.values())
         ports += "".join(f"  - {{name: {name}, device: '{one}', role: vm}}\n" for name, one in (devices or {}).items())
-        (self.directory / "switch.yaml").write_text(
+        self.yaml = (
             "apiVersion: godwit/v1\nkind: SwitchConfig\nid: sw-test\n"
             f"listen: ['unix:{self.socket}']\npeer_token_file: {token}\nstate_dir: {self.directory}/state\n"
             f"bpffs: {self.bpffs}\ntables: {{sessions_v4: 65536, sessions_v6: 16384, handshakes: 4096}}\n"
             f"timeouts: {{udp_s: {udp_s}, icmp_s: 3, handshake_s: 3}}\nplane: {plane}\n"
-            f"dpdk: {{file_prefix: {places.PREFIX}, memory_mb: 96, table_dir: {self.tables}}}\nports:\n{ports}")
+            f"ports:\n{ports}dpdk: {{file_prefix: {places.PREFIX}, memory_mb: 96, table_dir: {self.tables}, workers: ")
         self.process = None
 
+    def write_yaml(self):
+        (self.directory / "switch.yaml").write_text(f"{self.yaml}{next(self.workers)}}}\n")
+
     def start(self):
-        """Returns when the switch says that it is ready."""
+        """Returns when the switch says that it is ready. Every start has the next number of workers."""
+        self.write_yaml()
         ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         at = self.directory / "notify"
         at.unlink(missing_ok=True)

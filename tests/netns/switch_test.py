@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """godwit-switch with real sockets: two "VMs" with one address and one MAC, and clients that must not notice.
 
-usage: switch_test.py GODWIT_SWITCH ebpf|dpdk [unittest arguments]     exits 77 without root
+usage: switch_test.py GODWIT_SWITCH ebpf|dpdk[,WORKERS] [unittest arguments]     exits 77 without root
 """
 import os
 import socket
@@ -27,7 +27,7 @@ def setUpModule():
     for place in ("a", "b", "c"):
         Server(place)
     LATE = places.LateServers(("a", "b"))
-    SWITCH = Switch(PROGRAM, PLANE)
+    SWITCH = Switch(PROGRAM, PLANE, workers=WORKERS)
     unittest.addModuleCleanup(SWITCH.remove)
     SWITCH.start()
 
@@ -430,4 +430,6 @@ if __name__ == "__main__":
         print("skipped: needs root", file=sys.stderr)
         sys.exit(77)
     PROGRAM, PLANE = sys.argv.pop(1), sys.argv.pop(1)
+    PLANE, _, several = PLANE.partition(",")  # "dpdk,2": two workers, one after a restart, then two again
+    WORKERS = (int(several), 1) if several else (1,)
     unittest.main(verbosity=2)

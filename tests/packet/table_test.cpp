@@ -109,6 +109,22 @@ TEST_F(Table, EntriesThatWentLeaveTheirRoomAlsoInTheOverflowArea) {
             << "a home line still says that it spilled";
 }
 
+TEST_F(Table, WhatAnotherCoreHasJustClosedByALaterClockIsNotPastItsLinger) {
+    std::uint32_t turned_away = 1;
+    while (pin(turned_away) != STEER_FULL) ++turned_away;
+    const auto close_all_at = [&](std::uint32_t tick) {
+        for (struct steer_line& line : plane.tables[STEER_SESSIONS4])
+            for (steer_slot& slot : line.slot) {
+                if (steer_meta_life(slot.meta) == STEER_LIVE) slot.meta |= STEER_META_CLOSED;
+                slot.last_tick = tick;
+            }
+    };
+    close_all_at(3);  // and pin() is at tick 1
+    EXPECT_EQ(pin(turned_away), STEER_FULL);
+    close_all_at(1 - plane.vms[0].timeouts.linger);
+    EXPECT_EQ(pin(turned_away), STEER_INSERTED);
+}
+
 TEST_F(Table, KeysThatDifferInOneFieldAreOtherSessions) {
     ASSERT_EQ(pin(1), STEER_INSERTED);
     for (int field = 0; field < 5; ++field) {

@@ -188,7 +188,8 @@ void show(const Case& c) {
     DpdkTap* tap = c.worker.tap;
     if (!tap || !tap->is_watched()) return;
     const std::uint32_t vm = c.outcome.vm ? c.outcome.vm->vm : STEER_FLOW_NO_VM;
-    tap->look(c.packet, c.outcome.verdict, vm, {c.port + 1u, leaves_by(c)}, c.frame);
+    tap->look(c.worker.number, c.packet, c.outcome.verdict, vm, {c.port + 1u, leaves_by(c)},
+              c.frame);
 }
 
 // ---- one frame ----------------------------------------------------------------------------------

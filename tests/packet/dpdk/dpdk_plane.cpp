@@ -6,8 +6,10 @@
 #include "dataplane/dpdk/resets.hpp"
 #include "tests/packet/dpdk/eal.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <rte_mbuf.h>
+#include <rte_ring.h>
 
 namespace godwit::test {
 namespace {
@@ -67,16 +69,23 @@ struct DpdkPlane::Stages {
     dpdk::Vms vms;
     dpdk::Directory directory;
     dpdk::Stations stations{/*seed=*/1, kTicksPerSecond};
-    std::unique_ptr<dpdk::DpdkTap> tap = std::move(*dpdk::DpdkTap::make(/*ring_bytes=*/1 << 17));
-    dpdk::Worker worker;
+    std::unique_ptr<dpdk::DpdkTap> tap;
+    std::vector<std::unique_ptr<dpdk::Worker>> workers;
+    std::vector<rte_ring*> rings;
     dpdk::Burst burst;
+    // Of the frames that were sent last, in their order.
+    std::vector<rte_mbuf*> sent;
+    std::vector<struct steer_verdict> verdicts;
 
-    explicit Stages(const struct steer_config& config);
-    dpdk::Tables& made_of(const struct steer_config& config);
+    Stages(const struct steer_config& config, unsigned count);
+    ~Stages();
+    void make_tables(const struct steer_config& config);
+    void note_verdicts();
+    void take_over(dpdk::Worker& from, dpdk::Worker& to);
     std::vector<Left> take_departures();
 };
 
-dpdk::Tables& DpdkPlane::Stages::made_of(const struct steer_config& config) {
+void DpdkPlane::Stages::make_tables(const struct steer_config& config) {
     tables.config = config;
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
         lines[t].resize(steer_lines(static_cast<enum steer_table>(t), config.table[t]));
@@ -84,32 +93,62 @@ dpdk::Tables& DpdkPlane::Stages::made_of(const struct steer_config& config) {
     }
     tables.vms = records;
     tables.resets = resets.get();
-    return tables;
 }
 
-DpdkPlane::Stages::Stages(const struct steer_config& config)
-    : worker(made_of(config), stations, kPorts) {
-    worker.plane.directory = &directory;
-    worker.uplink = kUplink;
-    worker.tap = tap.get();
+DpdkPlane::Stages::Stages(const struct steer_config& config, unsigned count)
+    : tap(std::move(*dpdk::DpdkTap::make(/*ring_bytes=*/1 << 17, count))) {
+    make_tables(config);
+    for (unsigned number = 0; number < count; ++number) {
+        workers.push_back(std::make_unique<dpdk::Worker>(tables, stations, kPorts, number, count));
+        dpdk::Worker& worker = *workers.back();
+        worker.plane.directory = &directory;
+        worker.uplink = kUplink;
+        worker.tap = tap.get();
+        for (unsigned other = 0; other < count; ++other)
+            if (other != number)
+                rings.push_back(worker.to[other] = Eal::instance().ring(dpdk::kBurstMax * 2));
+    }
+}
+
+DpdkPlane::Stages::~Stages() {
+    for (rte_ring* ring : rings) rte_ring_free(ring);
+}
+
+void DpdkPlane::Stages::note_verdicts() {
+    for (std::uint16_t i = 0; i < burst.count; ++i) {
+        const auto at = std::ranges::find(sent, burst.frames[i]) - sent.begin();
+        verdicts.at(static_cast<std::size_t>(at)) = burst.outcomes[i].verdict;
+    }
+}
+
+void DpdkPlane::Stages::take_over(dpdk::Worker& from, dpdk::Worker& to) {
+    if (&from == &to) return;
+    burst.count = static_cast<std::uint16_t>(
+        rte_ring_dequeue_burst(from.to[to.number], reinterpret_cast<void**>(burst.frames.data()),
+                               dpdk::kBurstMax, nullptr));
+    if (burst.count == 0) return;
+    burst.port = burst.frames[0]->port;
+    dpdk::run_own_stages(to, burst);
+    note_verdicts();
 }
 
 std::vector<DpdkPlane::Left> DpdkPlane::Stages::take_departures() {
     std::vector<Left> left;
-    for (std::uint16_t port = 0; port < kPorts; ++port) {
-        dpdk::Departures& leaving = worker.departures[port];
-        for (std::uint16_t i = 0; i < leaving.count; ++i)
-            left.push_back({static_cast<Port>(port), bytes_of(leaving.frames[i])});
-        rte_pktmbuf_free_bulk(leaving.frames.data(), leaving.count);
-        leaving.count = 0;
-    }
+    for (std::uint16_t port = 0; port < kPorts; ++port)
+        for (const auto& worker : workers) {
+            dpdk::Departures& leaving = worker->departures[port];
+            for (std::uint16_t i = 0; i < leaving.count; ++i)
+                left.push_back({static_cast<Port>(port), bytes_of(leaving.frames[i])});
+            rte_pktmbuf_free_bulk(leaving.frames.data(), leaving.count);
+            leaving.count = 0;
+        }
     return left;
 }
 
-DpdkPlane::DpdkPlane(TableSizes sizes) : DpdkPlane(config_of(sizes)) {}
-DpdkPlane::DpdkPlane(const struct steer_config& config) {
+DpdkPlane::DpdkPlane(TableSizes sizes, unsigned workers) : DpdkPlane(config_of(sizes), workers) {}
+DpdkPlane::DpdkPlane(const struct steer_config& config, unsigned workers) {
     Eal::instance();
-    stages_ = std::make_unique<Stages>(config);
+    stages_ = std::make_unique<Stages>(config, workers);
 }
 DpdkPlane::~DpdkPlane() = default;
 
@@ -130,19 +169,27 @@ std::vector<std::string> DpdkPlane::burst(Port from, const std::vector<Bytes>& f
     dpdk::Burst& burst = stages_->burst;
     burst.port = from;
     burst.count = 0;
-    for (const Bytes& frame : frames) burst.frames[burst.count++] = Eal::instance().frame(frame);
-    dpdk::run_stages(stages_->worker, burst);
+    stages_->sent.clear();
+    stages_->verdicts.assign(frames.size(), {});
+    for (const Bytes& frame : frames) {
+        stages_->sent.push_back(Eal::instance().frame(frame));
+        burst.frames[burst.count++] = stages_->sent.back();
+    }
+    dpdk::Worker& polls = *stages_->workers[from % stages_->workers.size()];
+    dpdk::run_stages(polls, burst);
+    stages_->note_verdicts();
+    for (const auto& other : stages_->workers) stages_->take_over(polls, *other);
     left_ = stages_->take_departures();
     std::vector<std::string> whys;
-    for (std::uint16_t i = 0; i < burst.count; ++i)
-        whys.push_back(steer_why_name(burst.outcomes[i].verdict.why));
+    for (const struct steer_verdict& verdict : stages_->verdicts)
+        whys.push_back(steer_why_name(verdict.why));
     return whys;
 }
 
 Outcome DpdkPlane::send(Port from, const Bytes& frame) {
     Outcome out;
     out.why = burst(from, {frame}).front();
-    out.action = static_cast<steer_action>(stages_->burst.outcomes[0].verdict.action);
+    out.action = static_cast<steer_action>(stages_->verdicts.front().action);
     out.frame = left_.empty() ? frame : left_.front().frame;
     if (out.action == STEER_PASS) return out;
     for (const Left& one : left_) {
@@ -159,7 +206,9 @@ std::span<struct steer_line> DpdkPlane::lines(enum steer_table table) {
     return stages_->lines[table];
 }
 std::uint64_t DpdkPlane::reason(steer_why why) {
-    return stages_->worker.counters.reason(why);
+    std::uint64_t sum = 0;
+    for (const auto& worker : stages_->workers) sum += worker->counters.reason(why);
+    return sum;
 }
 unsigned DpdkPlane::drained_events() {
     return stages_->tables.drained.load();
@@ -168,7 +217,7 @@ dataplane::Tap& DpdkPlane::tap() {
     return *stages_->tap;
 }
 void DpdkPlane::advance_s(std::uint32_t seconds) {
-    stages_->worker.plane.tick += seconds * kTicksPerSecond;
+    for (const auto& worker : stages_->workers) worker->plane.tick += seconds * kTicksPerSecond;
 }
 
 steer_swept DpdkPlane::sweep() {
@@ -176,7 +225,7 @@ steer_swept DpdkPlane::sweep() {
     for (unsigned t = 0; t < STEER_TABLES; ++t) {
         const auto table = static_cast<enum steer_table>(t);
         const auto count = static_cast<std::uint32_t>(stages_->lines[t].size());
-        const steer_swept swept = steer_sweep(&stages_->worker.plane, table, 0, count);
+        const steer_swept swept = steer_sweep(&stages_->workers[0]->plane, table, 0, count);
         total.live += swept.live;
         total.closed += swept.closed;
         total.removed += swept.removed;
@@ -185,11 +234,12 @@ steer_swept DpdkPlane::sweep() {
 }
 
 std::uint64_t DpdkPlane::end_sessions(Slot slot, std::uint16_t vm) {
-    return dpdk::end_sessions(stages_->worker.plane, vm, slot, dataplane::Plane::Tell::peers).reset;
+    return dpdk::end_sessions(stages_->workers[0]->plane, vm, slot, dataplane::Plane::Tell::peers)
+        .reset;
 }
 
 bool DpdkPlane::end_untouched(enum steer_table table, const steer_key& key, std::uint64_t stamp) {
-    return dpdk::end_untouched(stages_->worker.plane, table, key, stamp);
+    return dpdk::end_untouched(stages_->workers[0]->plane, table, key, stamp);
 }
 
 }  // namespace godwit::test

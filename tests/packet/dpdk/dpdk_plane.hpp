@@ -10,11 +10,11 @@
 
 namespace godwit::test {
 
-class DpdkPlane final : public Plane {
+class DpdkPlane : public Plane {
 public:
-    explicit DpdkPlane(TableSizes sizes = {});
+    explicit DpdkPlane(TableSizes sizes = {}, unsigned workers = 1);
     // With the geometry and the hash of another plane, so that both keep everything at the same place.
-    explicit DpdkPlane(const struct steer_config& config);
+    explicit DpdkPlane(const struct steer_config& config, unsigned workers = 1);
     ~DpdkPlane() override;
 
     void manage(const ManagedVm& vm) override;
@@ -50,6 +50,12 @@ public:
 private:
     std::unique_ptr<Stages> stages_;
     std::vector<Left> left_;
+};
+
+// Two workers: of each port one of them takes the frames in, and the other one's it hands over.
+class TwoWorkersPlane final : public DpdkPlane {
+public:
+    explicit TwoWorkersPlane(TableSizes sizes = {}) : DpdkPlane(sizes, 2) {}
 };
 
 }  // namespace godwit::test

@@ -3,9 +3,12 @@
 #include <cstring>
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
+#include <rte_ring.h>
 #include <stdexcept>
+#include <unistd.h>
 
 namespace godwit::test {
 namespace {
@@ -22,17 +25,12 @@ Eal& Eal::instance() {
 }
 
 Eal::Eal() {
-    std::vector<std::string> words{"tests",
-                                   "--no-huge",
-                                   "--no-pci",
-                                   "--no-shconf",
-                                   "--no-telemetry",
-                                   "-m",
-                                   "96",
-                                   "--lcores=(0-1)@0",
-                                   "--vdev=net_ring0",
-                                   "--vdev=net_ring1",
-                                   "--log-level=error"};
+    // Two workers beside the test, on two CPUs where there are so many.
+    const bool two = sysconf(_SC_NPROCESSORS_ONLN) > 1;
+    const std::string lcores = two ? "--lcores=(0-2)@(0,1)" : "--lcores=(0-2)@0";
+    std::vector<std::string> words{
+        "tests", "--no-huge", "--no-pci",         "--no-shconf",      "--no-telemetry",   "-m",
+        "96",    lcores,      "--vdev=net_ring0", "--vdev=net_ring1", "--log-level=error"};
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0)
@@ -53,23 +51,52 @@ std::uint32_t Eal::frames_out() const {
     return rte_mempool_in_use_count(pool_);
 }
 
+rte_ring* Eal::ring(unsigned frames) {
+    const std::string name = "test-" + std::to_string(rings_++);
+    rte_ring* ring =
+        rte_ring_create(name.c_str(), frames, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
+    if (!ring) give_up("make a ring");
+    return ring;
+}
+
 std::uint16_t Eal::loop(unsigned number) {
     std::uint16_t port = 0;
     const std::string name = "net_ring" + std::to_string(number);
-    const rte_eth_conf plain{};
     if (rte_eth_dev_get_port_by_name(name.c_str(), &port) != 0) give_up("find " + name);
     if (loops_.contains(number)) {
         rte_mbuf* left = nullptr;  // by the test before
         while (rte_eth_rx_burst(port, 0, &left, 1) == 1) rte_pktmbuf_free(left);
         return port;
     }
-    if (rte_eth_dev_configure(port, 1, 1, &plain) != 0) give_up("configure " + name);
-    const unsigned socket = static_cast<unsigned>(SOCKET_ID_ANY);
-    if (rte_eth_rx_queue_setup(port, 0, 64, socket, nullptr, pool_) != 0 ||
-        rte_eth_tx_queue_setup(port, 0, 64, socket, nullptr) != 0 || rte_eth_dev_start(port) != 0)
-        give_up("start " + name);
     loops_.insert(number);
-    return port;
+    return started(port);
+}
+
+std::uint16_t Eal::started(std::uint16_t ethdev) {
+    const rte_eth_conf plain{};
+    const unsigned socket = static_cast<unsigned>(SOCKET_ID_ANY);
+    if (rte_eth_dev_configure(ethdev, 1, 1, &plain) != 0 ||
+        rte_eth_rx_queue_setup(ethdev, 0, 64, socket, nullptr, pool_) != 0 ||
+        rte_eth_tx_queue_setup(ethdev, 0, 64, socket, nullptr) != 0 ||
+        rte_eth_dev_start(ethdev) != 0)
+        give_up("start ethdev " + std::to_string(ethdev));
+    return ethdev;
+}
+
+Eal::Wire Eal::wire(unsigned number) {
+    Wire& wire = wires_[number];
+    if (!wire.in) {
+        wire.in = ring(1024);
+        wire.out = ring(1024);
+        const std::string name = "wire" + std::to_string(number);
+        const int ethdev = rte_eth_from_rings(name.c_str(), &wire.in, 1, &wire.out, 1, 0);
+        if (ethdev < 0) give_up("make " + name);
+        wire.ethdev = started(static_cast<std::uint16_t>(ethdev));
+    }
+    void* left = nullptr;  // by the test before
+    for (rte_ring* ring : {wire.in, wire.out})
+        while (rte_ring_dequeue(ring, &left) == 0) rte_pktmbuf_free(static_cast<rte_mbuf*>(left));
+    return wire;
 }
 
 Bytes bytes_of(const rte_mbuf* frame) {

@@ -5,12 +5,14 @@
 #include "tests/packet/frame.hpp"
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
 
 struct rte_mbuf;
 struct rte_mempool;
+struct rte_ring;
 
 namespace godwit::test {
 
@@ -19,13 +21,24 @@ public:
     static Eal& instance();
     rte_mbuf* frame(const Bytes& bytes);  // the caller's
     std::uint32_t frames_out() const;     // not given back yet
+    rte_ring* ring(unsigned frames);      // of one writer and one reader; the caller's
     // An ethdev, started and empty, that gives back what it is sent.
     std::uint16_t loop(unsigned number);
+    // An ethdev, started and empty, whose far end are two rings: what is put into `in` is received by it, and what it
+    // is sent is in `out`. One writes and one reads.
+    struct Wire {
+        std::uint16_t ethdev = 0;
+        rte_ring *in = nullptr, *out = nullptr;
+    };
+    Wire wire(unsigned number);
 
 private:
     Eal();
     rte_mempool* pool_;
+    unsigned rings_ = 0;
+    std::uint16_t started(std::uint16_t ethdev);
     std::set<unsigned> loops_;
+    std::map<unsigned, Wire> wires_;
 };
 
 Bytes bytes_of(const rte_mbuf* frame);

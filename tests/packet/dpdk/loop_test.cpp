@@ -1,5 +1,5 @@
 // The worker's loop on real ethdevs (net_ring), its lcore a thread: what the control thread may do meanwhile.
-#include "dataplane/dpdk/loop.hpp"
+#include "dataplane/dpdk/workers.hpp"
 
 #include "dataplane/dpdk/environment.hpp"
 #include "tests/packet/dpdk/eal.hpp"
@@ -16,7 +16,7 @@
 namespace godwit::test {
 namespace {
 
-using dpdk::WorkerLoop;
+using dpdk::Workers;
 
 // One uplink and one VM port, each of which gives back what it is sent.
 class Loop : public testing::Test {
@@ -29,7 +29,7 @@ protected:
         worker_ = std::make_unique<dpdk::Worker>(file_->tables(), stations_, 2);
         worker_->device = {Eal::instance().loop(0), Eal::instance().loop(1)};
         worker_->plane.directory = &directory_;
-        auto loop = WorkerLoop::make(*worker_, *file_, events_);
+        auto loop = Workers::make({worker_.get()}, *file_, events_);
         EXPECT_TRUE(loop) << loop.error().text();
         loop_ = std::move(*loop);
     }
@@ -55,7 +55,7 @@ protected:
     dpdk::Stations stations_{/*seed=*/7, dpdk::kTicksPerSecond};
     std::unique_ptr<dpdk::TableFile> file_;
     std::unique_ptr<dpdk::Worker> worker_;
-    std::unique_ptr<WorkerLoop> loop_;
+    std::unique_ptr<Workers> loop_;
 };
 
 TEST_F(Loop, ForwardsAndStandsStillWhilePaused) {
@@ -63,10 +63,10 @@ TEST_F(Loop, ForwardsAndStandsStillWhilePaused) {
     for (int i = 0; i < 8; ++i) send_round();
     until_seen(1);
     for (int round = 0; round < 50; ++round) {
-        const WorkerLoop::Pause pause(*loop_);
+        const dpdk::Quiet::Pause pause(loop_->quiet());
         const std::uint64_t then = seen();
         directory_ = dpdk::Directory();  // a burst on its way would be reading it
-        loop_->wait_for_quiet();         // who stands by keeps nobody waiting
+        loop_->quiet().wait();           // who stands by keeps nobody waiting
         ASSERT_EQ(seen(), then);
     }
     until_seen(1);
@@ -124,7 +124,7 @@ TEST(BackOffTest, SleepsLongerAndLongerUntilAFrameComes) {
 
 TEST(EnvironmentArguments, SayWhatTheYamlSays) {
     dpdk::EnvironmentOptions options{
-        {{dataplane::Device::Kind::tap, "t0"}}, {}, 96, false, "godwit-sw-1"};
+        {{dataplane::Device::Kind::tap, "t0"}}, 1, {}, 96, false, "godwit-sw-1"};
     using Words = std::vector<std::string>;
     EXPECT_EQ(dpdk::environment_arguments(options, {0, 1}),
               (Words{"godwit-switch", "--no-telemetry", "--log-level=error",
@@ -137,6 +137,26 @@ TEST(EnvironmentArguments, SayWhatTheYamlSays) {
         dpdk::environment_arguments(options, {0, 1}),
         (Words{"godwit-switch", "--no-telemetry", "--log-level=error", "--lcores=0@(0,1),1@(1)",
                "-m", "96", "--file-prefix=godwit-sw-1", "--allow=0000:01:00.0"}));
+    options.workers = 2;
+    options.lcores = {3, 1};
+    EXPECT_EQ(dpdk::environment_arguments(options, {0, 1, 3})[3], "--lcores=0@(0,1,3),1@(3),2@(1)");
+    options.lcores = {};
+    EXPECT_EQ(dpdk::environment_arguments(options, {0, 1})[3], "--lcores=0@(0,1),1@(0,1),2@(0,1)");
+}
+
+TEST(EnvironmentArguments, MoreWorkersThanCpusAreRefused) {
+    dpdk::EnvironmentOptions options{{}, 3, {}, 96, false, "x"};
+    const std::vector<std::uint32_t> cpus{0, 1};
+    Result<void> refused = dpdk::check_lcores(options, cpus);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().cause,
+              "dpdk.workers is 3, and every worker needs a CPU: this process may use 0, 1");
+    options.workers = 2;
+    EXPECT_TRUE(dpdk::check_lcores(options, cpus));
+    options.lcores = {1, 4};
+    refused = dpdk::check_lcores(options, cpus);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().cause, "dpdk.lcores has CPU 4, and this process may use 0, 1");
 }
 
 }  // namespace

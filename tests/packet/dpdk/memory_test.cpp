@@ -7,6 +7,7 @@
 #include "dataplane/dpdk/ending.hpp"
 #include "dataplane/dpdk/repair.hpp"
 #include "dataplane/dpdk/resets.hpp"
+#include "dataplane/dpdk/shard.hpp"
 #include "dataplane/dpdk/table_file.hpp"
 
 #include <algorithm>
@@ -79,15 +80,22 @@ TEST_F(SessionFile, TheNextProcessFindsTheSessionsOfTheLast) {
 TEST_F(SessionFile, TheNextProcessGoesOnCounting) {
     auto first = open();
     constexpr std::size_t kLast = STEER_TALLY_REASONS * STEER_TALLY_ACTIONS - 1;
-    EXPECT_EQ(first->tables().tallies.back().packets[kLast], 0u);
-    first->tables().tallies.back().packets[kLast] = 7;
+    ASSERT_EQ(first->tables().counters.size(), dpdk::kWorkersMax);
+    for (unsigned worker = 0; worker < dpdk::kWorkersMax; ++worker) {
+        dpdk::CounterSet& set = first->tables().counters[worker];
+        EXPECT_EQ(set.tallies.back().packets[kLast], 0u);
+        set.tallies.back().packets[kLast] = 7 + worker;
+        set.backends.back() = {1, 2, 3 + worker};
+    }
     first->port_names().back() = 9;
-    first->tables().backends.back() = {1, 2, 3};
     first.reset();
     auto second = open();
-    EXPECT_EQ(second->tables().tallies.back().packets[kLast], 7u);
     EXPECT_EQ(second->port_names().back(), 9u);
-    EXPECT_EQ(second->tables().backends.back().fenced, 3u);
+    for (unsigned worker = 0; worker < dpdk::kWorkersMax; ++worker) {
+        const dpdk::CounterSet& set = second->tables().counters[worker];
+        EXPECT_EQ(set.tallies.back().packets[kLast], 7u + worker);
+        EXPECT_EQ(set.backends.back().fenced, 3u + worker);
+    }
     EXPECT_EQ(second->repaired(), (dpdk::Repaired{0, 0, 0}));
 }
 

@@ -2,8 +2,8 @@
 #include "dataplane/dpdk/pool.hpp"
 
 #include "dataplane/dpdk/worker.hpp"
+#include "dataplane/dpdk/workers.hpp"
 
-#include "dataplane/dpdk/loop.hpp"
 #include "tests/packet/dpdk/eal.hpp"
 
 #include <rte_ethdev.h>
@@ -24,22 +24,29 @@ TEST(Pool, HasAFrameLeftWhenEveryGuestIsAway) {
     for (const std::size_t count : {1u, 2u, 8u, 32u}) {
         const std::uint32_t waiting =
             static_cast<std::uint32_t>(count) * std::uint32_t{dpdk::Waiting::kMax};
-        const std::uint32_t frames = dpdk::frames_needed(ports(Device::Kind::vhost_user, count));
+        const std::uint32_t frames = dpdk::frames_needed(ports(Device::Kind::vhost_user, count), 1);
         EXPECT_GE(frames, waiting + dpdk::kHandedOverMax + dpdk::kBurstMax) << count << " guests";
         EXPECT_EQ(frames & (frames + 1), 0u) << "a mempool wants a power of two less one";
     }
 }
 
 TEST(Pool, CountsWhatADriverKeepsForItself) {
-    const std::uint32_t none = dpdk::frames_needed(ports(Device::Kind::af_packet, 16));
-    EXPECT_GE(dpdk::frames_needed(ports(Device::Kind::pci, 16)),
+    const std::uint32_t none = dpdk::frames_needed(ports(Device::Kind::af_packet, 16), 1);
+    EXPECT_GE(dpdk::frames_needed(ports(Device::Kind::pci, 16), 1),
               16u * 2 * dpdk::kDescriptors + dpdk::kBurstMax);
-    EXPECT_GT(dpdk::frames_needed(ports(Device::Kind::af_xdp, 16)), none);
-    EXPECT_GT(dpdk::frames_needed(ports(Device::Kind::tap, 16)), none);
+    EXPECT_GT(dpdk::frames_needed(ports(Device::Kind::af_xdp, 16), 1), none);
+    EXPECT_GT(dpdk::frames_needed(ports(Device::Kind::tap, 16), 1), none);
+}
+
+TEST(Pool, CountsWhatIsOnTheWayBetweenWorkers) {
+    const std::vector<Device> three = ports(Device::Kind::af_packet, 3);
+    for (const unsigned workers : {2u, 4u, dpdk::kWorkersMax})
+        EXPECT_GE(dpdk::frames_needed(three, workers),
+                  workers * (workers - 1) * dpdk::kBetweenWorkers + workers * dpdk::kBurstMax);
 }
 
 TEST(Pool, TooLittleMemoryIsSaidWithTheNumberThatWouldDo) {
-    const std::uint32_t frames = dpdk::frames_needed(ports(Device::Kind::vhost_user, 32));
+    const std::uint32_t frames = dpdk::frames_needed(ports(Device::Kind::vhost_user, 32), 1);
     const std::uint32_t needed = dpdk::megabytes_needed(frames);
     EXPECT_GT(std::uint64_t{needed} << 20, std::uint64_t{frames} * RTE_MBUF_DEFAULT_BUF_SIZE);
     EXPECT_TRUE(dpdk::check_memory(frames, needed));
@@ -58,7 +65,7 @@ TEST(Pool, GuestsThatAreAwayDoNotStarveTheOthers) {
                                       {Device::Kind::vhost_user, "/a"},
                                       {Device::Kind::vhost_user, "/b"}};
     rte_mempool* pool =
-        rte_pktmbuf_pool_create("derived", dpdk::frames_needed(devices), dpdk::kFramesCached, 0,
+        rte_pktmbuf_pool_create("derived", dpdk::frames_needed(devices, 1), dpdk::kFramesCached, 0,
                                 RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
     ASSERT_NE(pool, nullptr);
     {

@@ -28,7 +28,7 @@ protected:
         own(0);
     }
     ~Stages() override {
-        worker_.waiting = {};
+        worker_.outlets = {};
         EXPECT_EQ(Eal::instance().frames_out(), 0u) << "frames were lost";
     }
 
@@ -167,7 +167,8 @@ protected:
     PortThatWaits() {
         worker_.device[0] = Eal::instance().loop(0);
         worker_.ports = 1;
-        worker_.waiting[0] = std::make_unique<dpdk::Waiting>(/*ticks_per_s=*/100);
+        worker_.outlets[0] = std::make_shared<dpdk::Outlet>();
+        worker_.outlets[0]->waiting = std::make_unique<dpdk::Waiting>(/*ticks_per_s=*/100);
     }
     void send(unsigned count) {
         for (unsigned i = 0; i < count; ++i) {

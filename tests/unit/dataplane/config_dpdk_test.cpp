@@ -49,12 +49,13 @@ TEST_F(DpdkYaml, OnlyThePlaneHasToChange) {
 
 TEST_F(DpdkYaml, ADeviceStandsInTheInterfacesPlace) {
     Result<dataplane::SwitchConfig> config = load(
-        "plane: dpdk\ndpdk: {lcores: [1], memory_mb: 256, hugepages: true}\nports:\n"
+        "plane: dpdk\ndpdk: {workers: 2, lcores: [1, 3], memory_mb: 256, hugepages: true}\nports:\n"
         "  - {name: up, device: 'af_xdp:eth0', role: uplink}\n"
         "  - {name: a, device: 'vhost-user:/run/a.sock', role: vm}\n");
     ASSERT_TRUE(config) << config.error().text();
     EXPECT_EQ(config->ports[1].device, "vhost-user:/run/a.sock");
-    EXPECT_EQ(config->dpdk.lcores, std::vector<std::uint32_t>{1});
+    EXPECT_EQ(config->dpdk.lcores, (std::vector<std::uint32_t>{1, 3}));
+    EXPECT_EQ(config->dpdk.workers, 2u);
 }
 
 TEST_F(DpdkYaml, EveryErrorHasItsPlace) {
@@ -67,12 +68,24 @@ TEST_F(DpdkYaml, EveryErrorHasItsPlace) {
         "  - {name: c, role: vm}\n"
         "  - {name: d, device: 'af_packet:eth0', role: vm}\n");
     for (const char* place :
-         {"/dpdk/lcores 8:11 expected one CPU", "/dpdk/memory_mb 9:14 expected 64",
-          "/dpdk/file_prefix 10:16 becomes part", "/dpdk/table_dir 11:14 expected an absolute",
-          "/ports/1/device 14:23 expected af_packet:",
+         {"/dpdk/lcores 8:11 expected none, or a CPU for each of the 1 in dpdk.workers",
+          "/dpdk/memory_mb 9:14 expected 64", "/dpdk/file_prefix 10:16 becomes part",
+          "/dpdk/table_dir 11:14 expected an absolute", "/ports/1/device 14:23 expected af_packet:",
           "/ports/2/interface 15:43 is said by the device", "/ports/3/interface 16:5 expected",
           "/ports/4/device 17:23 \"af_packet:eth0\" is another"})
         EXPECT_NE(text.find(place), std::string::npos) << place << "\nin\n" << text;
+}
+
+TEST_F(DpdkYaml, WorkersAreCountedAndHaveCpusOfTheirOwn) {
+    for (const char* workers : {"0", "9"}) {
+        const std::string text =
+            errors("plane: dpdk\ndpdk:\n  workers: " + std::string(workers) + "\n" + kPorts);
+        EXPECT_NE(text.find("/dpdk/workers 8:12 expected 1 to 8"), std::string::npos) << text;
+    }
+    const std::string text =
+        errors("plane: dpdk\ndpdk:\n  workers: 2\n  lcores: [1, 1]\n" + kPorts);
+    EXPECT_NE(text.find("/dpdk/lcores 9:11 names a CPU twice"), std::string::npos) << text;
+    EXPECT_NE(errors("plane: dpdk\ndpdk: {workers: two}\n" + kPorts), "");
 }
 
 TEST_F(DpdkYaml, SamplingIsForBothPlanesAndIsChecked) {
