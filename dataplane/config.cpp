@@ -100,6 +100,7 @@ void check(const SwitchConfig& config, Errors& errors) {
     check_range(config.tables.sessions_v6, 1024, 1u << 25, errors, "/tables/sessions_v6");
     check_range(config.tables.handshakes, 256, 1u << 22, errors, "/tables/handshakes");
     check_ports(config, errors);
+    check_tunnels(config, errors);
     check_dpdk(config, errors);
 }
 

@@ -9,6 +9,7 @@
 #include "protocol/idle_limits.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,18 +18,31 @@
 
 namespace godwit::dataplane {
 
-BOOST_DESCRIBE_ENUM(PortRole, uplink, vm)
+BOOST_DESCRIBE_ENUM(PortRole, uplink, vm, underlay)
 
 enum class PlaneKind { ebpf, dpdk };
 BOOST_DESCRIBE_ENUM(PlaneKind, ebpf, dpdk)
 
+// A port that is a tunnel to another switch (RFC 7348).
+struct VxlanConfig {
+    std::string local, remote;  // IPv4 addresses of the two ends
+    std::uint32_t vni = 0;
+    std::uint32_t udp_port = 4789;
+    std::string underlay;  // the name of the port with role: underlay that carries it
+    std::string bridge;    // plane ebpf: the bridge that its interface joins
+    static constexpr std::string_view kRequired[] = {"local", "remote", "vni", "underlay"};
+};
+BOOST_DESCRIBE_STRUCT(VxlanConfig, (), (local, remote, vni, udp_port, underlay, bridge))
+
 struct PortConfig {
     std::string name, interface;
     PortRole role = PortRole::uplink;
-    std::string device;  // plane dpdk, dataplane/device.hpp; empty: af_packet:INTERFACE
+    std::string device;        // plane dpdk, dataplane/device.hpp; empty: af_packet:INTERFACE
+    std::uint32_t mtu = 1500;  // counts where there are tunnels: dataplane/config_tunnels.cpp
+    std::optional<VxlanConfig> vxlan;  // the interface is made by the switch
     static constexpr std::string_view kRequired[] = {"name", "role"};
 };
-BOOST_DESCRIBE_STRUCT(PortConfig, (), (name, interface, role, device))
+BOOST_DESCRIBE_STRUCT(PortConfig, (), (name, interface, role, device, mtu, vxlan))
 
 // How DPDK's environment is started; nothing of it concerns plane ebpf.
 struct DpdkConfig {
@@ -89,5 +103,10 @@ BOOST_DESCRIBE_STRUCT(SwitchConfig, (),
 protocol::IdleLimits idle_limits(const TimeoutConfig& timeouts);
 
 Result<SwitchConfig> load_config(const std::string& file);
+
+// The part of it about tunnels, dataplane/config_tunnels.cpp.
+void check_tunnels(const SwitchConfig& config, std::vector<FieldError>& errors);
+// What a checked port's `vxlan` says; nothing for the other ports.
+std::optional<Tunnel> tunnel_of(const PortConfig& port);
 
 }  // namespace godwit::dataplane

@@ -37,6 +37,10 @@ std::string to_text(const HostedAddress& address) {
     return text;
 }
 
+std::string ipv4_text(std::uint32_t address_be) {
+    return to_text({4, {address_be}});
+}
+
 Result<Mac> parse_mac(const std::string& text) {
     Mac mac{};
     char rest = 0;

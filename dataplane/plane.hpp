@@ -9,6 +9,7 @@
 #include "steering/types.h"
 
 #include "dataplane/tap.hpp"
+#include "dataplane/tunnel.hpp"
 
 #include <algorithm>
 #include <array>
@@ -31,12 +32,14 @@ struct HostedAddress {
     auto operator<=>(const HostedAddress&) const = default;
 };
 
-enum class PortRole { uplink, vm };
+// underlay: it carries tunnels, and nothing on it is steered.
+enum class PortRole { uplink, vm, underlay };
 
 struct PortSetup {
     std::string name;
     std::string interface;
     PortRole role = PortRole::uplink;
+    std::optional<Tunnel> tunnel = {};
 };
 
 struct PortState {
@@ -46,6 +49,7 @@ struct PortState {
     bool up = false;
     std::string program;  // "xdp", "tcx", "clsact", or the driver: "net_af_packet"
     std::uint64_t packets = 0, drops = 0;
+    std::optional<Tunnel> tunnel = {};
 };
 
 struct TableSizes {  // capacity in sessions; the plane rounds up to lines

@@ -15,7 +15,7 @@ Result<std::unique_ptr<Plane>> open_ebpf(const SwitchConfig& config) {
     ebpf::PlaneOptions options{
         config.bpffs, {}, sizes_of(config), limits_of(idle_limits(config.timeouts))};
     for (const PortConfig& port : config.ports)
-        options.ports.push_back({port.name, port.interface, port.role});
+        options.ports.push_back({port.name, port.interface, port.role, tunnel_of(port)});
     return ebpf::EbpfPlane::open(options);
 }
 

@@ -5,6 +5,7 @@
 #include "dataplane/announce.hpp"
 #include "dataplane/config.hpp"
 #include "dataplane/flow_row.hpp"
+#include "dataplane/names.hpp"
 #include "dataplane/packet_counts.hpp"
 #include "dataplane/route_table.hpp"
 #include "dataplane/sessions.hpp"
@@ -34,11 +35,17 @@ Result<std::uint64_t> number(const Request& request, const std::string& name,
     return value;
 }
 
+std::optional<protocol::TunnelStatus> tunnel_status(const std::optional<Tunnel>& tunnel) {
+    if (!tunnel) return std::nullopt;
+    return protocol::TunnelStatus{ipv4_text(tunnel->local_be), ipv4_text(tunnel->remote_be),
+                                  tunnel->vni, tunnel->udp_port, tunnel->mtu};
+}
+
 std::vector<protocol::PortStatus> port_status(Plane& plane) {
     std::vector<protocol::PortStatus> ports;
     for (const PortState& port : plane.ports())
         ports.push_back({port.name, port.interface, json::enum_name(port.role), port.up,
-                         port.program, port.packets, port.drops});
+                         port.program, port.packets, port.drops, tunnel_status(port.tunnel)});
     return ports;
 }
 

@@ -39,6 +39,10 @@ void check_backends(const Steering& wanted, const std::vector<PortState>& ports,
         auto port = std::ranges::find(ports, backend.port, &PortState::name);
         if (port == ports.end())
             complain(errors, at + "/port", "\"" + backend.port + "\" is no port of this switch");
+        else if (port->role == PortRole::underlay)
+            complain(
+                errors, at + "/port",
+                "\"" + backend.port + "\" is no port of this switch for VMs: it carries tunnels");
     }
 }
 

@@ -4,14 +4,13 @@
 
 #include "dataplane/port_numbers.hpp"
 #include "dataplane/table_config.hpp"
-#include "ebpf/attach.hpp"
+#include "ebpf/ports.hpp"
 #include "ebpf/state.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <net/if.h>
 #include <set>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -69,22 +68,6 @@ Result<bool> read_settings(const std::string& directory, plane_settings& setting
                         "); finish or cancel the running migrations, then remove " + directory,
                     "layout-mismatch");
     return true;
-}
-
-Result<std::vector<dataplane::PortState>> find_ports(
-    const std::vector<dataplane::PortSetup>& wanted) {
-    std::vector<dataplane::PortState> ports;
-    if (wanted.size() > PLANE_PORTS_MAX)
-        return fail(Fault::Rejected, "ports",
-                    "at most " + std::to_string(PLANE_PORTS_MAX) + " are supported");
-    for (const dataplane::PortSetup& port : wanted) {
-        const unsigned ifindex = if_nametoindex(port.interface.c_str());
-        if (ifindex == 0)
-            return fail_errno(Fault::Rejected,
-                              "port " + port.name + ": interface " + port.interface);
-        ports.push_back({port.name, port.interface, port.role, ifindex, false, "", 0, 0});
-    }
-    return ports;
 }
 
 Result<Object> load(const std::string& directory, const steer_config& config) {
@@ -195,31 +178,6 @@ Result<void> map_tables(const bpf_object* object, const steer_config& config,
     return {};
 }
 
-void fill_settings(plane_settings& set, const std::vector<dataplane::PortState>& ports) {
-    std::uint32_t uplinks = 0, count = 0;
-    for (const dataplane::PortState& port : ports) {
-        const bool uplink = port.role == dataplane::PortRole::uplink;
-        set.ports[count++] = {port.ifindex,
-                              static_cast<std::uint32_t>(uplink ? PLANE_UPLINK : PLANE_VM_PORT)};
-        if (uplink && ++uplinks == 1) set.uplink = port.ifindex;
-    }
-    if (uplinks != 1) set.uplink = 0;
-    __atomic_store_n(&set.ports_count, count, __ATOMIC_RELEASE);
-}
-
-// A port that is no longer configured, or no longer an uplink, must not go on steering by itself.
-void remove_other_links(const std::string& links, const std::vector<dataplane::PortState>& ports) {
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(links, error)) {
-        const std::string name = entry.path().filename();
-        const bool wanted = std::ranges::any_of(ports, [&](const dataplane::PortState& port) {
-            return name == port.interface + "-tc" ||
-                   (port.role == dataplane::PortRole::uplink && name == port.interface + "-xdp");
-        });
-        if (!wanted) std::filesystem::remove(entry.path(), error);
-    }
-}
-
 int note_drained(void* drained, void* data, std::size_t bytes) {
     if (bytes < sizeof(plane_drained)) return 0;
     const auto* event = static_cast<const plane_drained*>(data);
@@ -286,28 +244,6 @@ Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& op
     Result<void> attached = plane->attach_ports();
     if (!attached) return std::unexpected(std::move(attached).error());
     return plane;
-}
-
-Result<void> EbpfPlane::attach_ports() {
-    for (dataplane::PortState& port : state_->ports) {
-        bpf_devmap_val out{};
-        out.ifindex = port.ifindex;
-        if (bpf_map_update_elem(state_->map_fd("tx_ports"), &port.ifindex, &out, BPF_ANY) != 0)
-            return fail_errno(Fault::Retry, "open port " + port.name + " for redirects");
-    }
-    const std::string links = state_->options.bpffs + "/links/";
-    for (dataplane::PortState& port : state_->ports) {
-        const bool uplink = port.role == dataplane::PortRole::uplink;
-        const char* tc = uplink ? "uplink_slow" : "vm_port";
-        Result<std::string> how =
-            attach_tc(program_fd(tc), port.ifindex, links + port.interface + "-tc");
-        if (how && uplink)
-            how = attach_xdp(program_fd("uplink"), port.ifindex, links + port.interface + "-xdp");
-        if (!how) return std::unexpected(std::move(how).error().within("port " + port.name));
-        port.program = *how;
-    }
-    remove_other_links(links, state_->ports);
-    return {};
 }
 
 }  // namespace godwit::ebpf

@@ -3,6 +3,7 @@
 #include "ebpf/attach.hpp"
 #include "ebpf/state.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <ifaddrs.h>
@@ -70,6 +71,11 @@ std::vector<PortState> EbpfPlane::ports() {
         }
     }
     freeifaddrs(all);
+    for (PortState& port : ports) {  // a tunnel is no better than what carries it
+        if (!port.tunnel) continue;
+        const auto under = std::ranges::find(ports, port.tunnel->underlay, &PortState::name);
+        port.up = port.up && under != ports.end() && under->up;
+    }
     return ports;
 }
 

@@ -3,7 +3,9 @@
 //   uplink     XDP: to the backend's port, or dropped; what it passes meets uplink_slow
 //   uplink_slow tc: what is answered, and the few frames that both backends of a draining VM must get. XDP
 //              cannot copy, and its XDP_TX out of a veth wakes only a peer that runs XDP itself
-//   vm_port     tc: the egress fence, then out of the uplink or to another VM of this switch
+//   vm_port     tc: the egress fence, then out of the uplink or to another VM of this switch. On a switch with
+//              tunnels on every port (ebpf/ports.hpp)
+//   underlay    tc: only the other end of a tunnel may speak through it
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 #include "ebpf/maps.bpf.h"
 
@@ -365,6 +367,8 @@ int vm_port(struct __sk_buff *skb)
         return TC_ACT_SHOT;
     }
 }
+
+#include "ebpf/underlay.bpf.h"
 
 #include "ebpf/housekeeping.bpf.h"
 

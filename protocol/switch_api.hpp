@@ -161,13 +161,21 @@ struct SessionList {
 };
 BOOST_DESCRIBE_STRUCT(SessionList, (), (sessions, total))
 
+// A port that is a tunnel to another switch (RFC 7348).
+struct TunnelStatus {
+    std::string local, remote;
+    std::uint32_t vni = 0, udp_port = 0, mtu = 0;
+};
+BOOST_DESCRIBE_STRUCT(TunnelStatus, (), (local, remote, vni, udp_port, mtu))
+
 struct PortStatus {
     std::string name, interface, role;
     bool up = false;
     std::string program;  // "xdp", "tcx", "clsact"
     std::uint64_t packets = 0, drops = 0;
+    std::optional<TunnelStatus> vxlan = {};
 };
-BOOST_DESCRIBE_STRUCT(PortStatus, (), (name, interface, role, up, program, packets, drops))
+BOOST_DESCRIBE_STRUCT(PortStatus, (), (name, interface, role, up, program, packets, drops, vxlan))
 
 // Packets that came in by a port, by what was done with them and why. `port` is empty for ports that are gone.
 struct PacketCount {

@@ -348,7 +348,10 @@ enum steer_memory {
     X(GROUP, "group")                           /* multicast or broadcast of an active VM */             \
     X(OTHER_VLAN, "other-vlan")                 /* tagged, and nobody managed is in that VLAN */         \
     X(CONNECTION_ID, "connection-id")           /* a QUIC connection from another address, its owner */  \
-    X(WORKER_BUSY, "worker-busy")               /* plane dpdk: the ring of the worker it belongs to is full */
+    X(WORKER_BUSY, "worker-busy")       /* plane dpdk: the ring of the worker it belongs to is full */   \
+    X(TUNNEL_UNKNOWN, "tunnel-unknown") /* an outer header for us, and no tunnel has its VNI */          \
+    X(TUNNEL_FOREIGN, "tunnel-foreign") /* not from the other end of its tunnel */                       \
+    X(TUNNEL_HEADER, "tunnel-header")   /* cut off, or lengths that contradict each other */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,

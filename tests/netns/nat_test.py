@@ -7,17 +7,15 @@
 
 usage: nat_test.py GODWIT_SWITCH ebpf|dpdk [unittest arguments]     exits 77 without root
 """
-import contextlib
 import os
 import pathlib
 import socket
 import subprocess
 import sys
-import threading
 import unittest
 
 import places
-from places import Flow, PREFIX, Server, in_place
+from places import Flow, Giver, PREFIX, Server, in_place
 from switch import Events, Switch
 
 UDP = socket.SOCK_DGRAM
@@ -32,25 +30,6 @@ places.PLACES = {
     "b": ("host-b", MACS["b"], (f"{DESTINATION[0]}/16", f"{DESTINATION[1]}/64")),
 }
 FAR_MTU, LONG = 1280, 300_000
-
-
-class Giver:
-    """Sends as many bytes as it is asked for, and tells who asked."""
-
-    def __init__(self, place, port=7001):
-        self.tcp = in_place(place, lambda: socket.create_server(("::", port), family=socket.AF_INET6,
-                                                                dualstack_ipv6=True, backlog=64))
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                peer, address = self.tcp.accept()
-            except OSError:
-                return
-            with contextlib.suppress(OSError), peer:
-                wanted = int(peer.recv(100))
-                peer.sendall(address[0].removeprefix("::ffff:").encode() if wanted == 0 else bytes(wanted))
 
 
 def make_far():

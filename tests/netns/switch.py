@@ -30,28 +30,31 @@ class UnixConnection(http.client.HTTPConnection):
 
 class Switch:
     """`plane` dpdk: so many `workers`, ports are af_packet devices, and the session table is in /dev/shm. `devices`: of VM
-    ports besides those of places."""
+    ports besides those of places. `ports`: instead of those, as the YAML has them. `place`: where it runs."""
 
-    def __init__(self, program, plane="ebpf", devices=None, udp_s=3, workers=(1,)):
-        self.program, self.plane = program, plane
+    def __init__(self, program, plane="ebpf", devices=None, udp_s=3, workers=(1,), ports=None, place="switch"):
+        self.program, self.plane, self.place = program, plane, place
         self.workers = itertools.cycle(workers)
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=places.PREFIX))
-        self.tables = pathlib.Path("/dev/shm") / f"{places.PREFIX}-tables"
-        self.bpffs = pathlib.Path("/sys/fs/bpf") / places.PREFIX
+        self.tables = pathlib.Path("/dev/shm") / f"{places.PREFIX}-{place}-tables"
+        self.bpffs = pathlib.Path("/sys/fs/bpf") / (places.PREFIX + place)
         self.socket = str(self.directory / "switch.sock")
         self.log = open(self.directory / "log", "w+", encoding="utf-8")
         token = self.directory / "token"
         token.write_text(SECRET + "\n")
         token.chmod(0o600)
-        ports = "".join(f"  - {{name: {port}, interface: {port}, role: {'uplink' if port == 'uplink' else 'vm'}}}\n"
-                        for port, _, _ in places.PLACES.values())
-        ports += "".join(f"  - {{name: {name}, device: '{one}', role: vm}}\n" for name, one in (devices or {}).items())
+        if ports is None:
+            ports = [{"name": name, "interface": name, "role": "uplink" if name == "uplink" else "vm"}
+                     for name, _, _ in places.PLACES.values()]
+        ports = ports + [{"name": name, "device": one, "role": "vm"} for name, one in (devices or {}).items()]
+        ports = "".join(f"  - {json.dumps(port)}\n" for port in ports)
         self.yaml = (
             "apiVersion: godwit/v1\nkind: SwitchConfig\nid: sw-test\n"
             f"listen: ['unix:{self.socket}']\npeer_token_file: {token}\nstate_dir: {self.directory}/state\n"
             f"bpffs: {self.bpffs}\ntables: {{sessions_v4: 65536, sessions_v6: 16384, handshakes: 4096}}\n"
             f"timeouts: {{udp_s: {udp_s}, icmp_s: 3, handshake_s: 3}}\nplane: {plane}\n"
-            f"ports:\n{ports}dpdk: {{file_prefix: {places.PREFIX}, memory_mb: 96, table_dir: {self.tables}, workers: ")
+            f"ports:\n{ports}dpdk: {{file_prefix: {places.PREFIX}{place}, memory_mb: 96, table_dir: {self.tables}, "
+            "workers: ")
         self.process = None
 
     def write_yaml(self):
@@ -66,7 +69,7 @@ class Switch:
         ready.bind(str(at))
         ready.settimeout(30)
         self.process = subprocess.Popen(
-            ["nsenter", f"--net={places.path_of('switch')}", "--", self.program, "--config",
+            ["nsenter", f"--net={places.path_of(self.place)}", "--", self.program, "--config",
              str(self.directory / "switch.yaml")], stderr=self.log, env={**os.environ, "NOTIFY_SOCKET": str(at)})
         with ready:
             while b"READY=1" not in ready.recv(4096):
@@ -74,8 +77,9 @@ class Switch:
 
     def refuses_to_start(self):
         """The exit code; it must not come up."""
+        self.write_yaml()
         return subprocess.run(
-            ["nsenter", f"--net={places.path_of('switch')}", "--", self.program, "--config",
+            ["nsenter", f"--net={places.path_of(self.place)}", "--", self.program, "--config",
              str(self.directory / "switch.yaml")], stderr=self.log, timeout=30, check=False).returncode
 
     @property

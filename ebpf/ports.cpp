@@ -1,0 +1,161 @@
+#include "ebpf/ports.hpp"
+
+#include "steering/tunnel.h"
+
+#include "ebpf/attach.hpp"
+#include "ebpf/state.hpp"
+#include "ebpf/vxlan_device.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <bpf/bpf.h>
+
+namespace godwit::ebpf {
+namespace {
+
+using dataplane::PortRole;
+using dataplane::PortSetup;
+using dataplane::PortState;
+
+std::uint32_t mtu_of(const std::string& interface) {
+    const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq request{};
+    interface.copy(request.ifr_name, IFNAMSIZ - 1);
+    const bool told = socket && ioctl(socket.get(), SIOCGIFMTU, &request) == 0;
+    return told ? static_cast<std::uint32_t>(request.ifr_mtu) : 0;
+}
+
+Result<void> check_room(const std::vector<PortSetup>& wanted, const PortSetup& tunnel) {
+    for (const PortSetup& port : wanted) {
+        if (port.role != PortRole::vm || port.tunnel) continue;
+        const std::uint32_t mtu = mtu_of(port.interface);
+        if (mtu > tunnel.tunnel->mtu)
+            return fail(Fault::Rejected, "open tunnel " + tunnel.name,
+                        "port " + port.name + " has MTU " + std::to_string(mtu) +
+                            ", and the tunnel takes " + std::to_string(tunnel.tunnel->mtu) +
+                            ": a VM's frames would not pass; raise the tunnel's mtu and its "
+                            "underlay's, or lower the port's",
+                        "tunnel-mtu");
+    }
+    return {};
+}
+
+Result<std::uint32_t> open_tunnel(const std::vector<PortSetup>& wanted, const PortSetup& port) {
+    Result<void> room = check_room(wanted, port);
+    if (!room) return std::unexpected(std::move(room).error());
+    const auto under = std::ranges::find(wanted, port.tunnel->underlay, &PortSetup::name);
+    if (under == wanted.end())
+        return fail(Fault::Rejected, "open tunnel " + port.name,
+                    "its underlay \"" + port.tunnel->underlay + "\" is no port");
+    return ensure_vxlan(port.interface, *port.tunnel, under->interface);
+}
+
+Result<void> tell_tunnels(int map, const std::vector<PortState>& ports) {
+    std::uint32_t index = 0;
+    for (const PortState& port : ports) {
+        if (!port.tunnel) continue;
+        const steer_tunnel tunnel{port.tunnel->local_be, port.tunnel->remote_be, port.tunnel->vni,
+                                  port.tunnel->udp_port, 0};
+        if (bpf_map_update_elem(map, &index, &tunnel, BPF_ANY) != 0)
+            return fail_errno(Fault::Retry, "write an entry of tunnels");
+        ++index;
+    }
+    return {};
+}
+
+bool has_xdp(const PortState& port, bool all_tc) {
+    return port.role == PortRole::uplink && !all_tc;
+}
+
+}  // namespace
+
+Result<std::vector<PortState>> find_ports(const std::vector<PortSetup>& wanted) {
+    std::vector<PortState> ports;
+    if (wanted.size() > PLANE_PORTS_MAX)
+        return fail(Fault::Rejected, "ports",
+                    "at most " + std::to_string(PLANE_PORTS_MAX) + " are supported");
+    for (const PortSetup& port : wanted) {
+        if (port.tunnel) {
+            Result<std::uint32_t> opened = open_tunnel(wanted, port);
+            if (!opened)
+                return std::unexpected(std::move(opened).error().within("port " + port.name));
+        }
+        const unsigned ifindex = if_nametoindex(port.interface.c_str());
+        if (ifindex == 0)
+            return fail_errno(Fault::Rejected,
+                              "port " + port.name + ": interface " + port.interface);
+        ports.push_back(
+            {port.name, port.interface, port.role, ifindex, false, "", 0, 0, port.tunnel});
+    }
+    return ports;
+}
+
+bool is_all_tc(const std::vector<PortState>& ports) {
+    return std::ranges::any_of(ports,
+                               [](const PortState& port) { return port.tunnel.has_value(); });
+}
+
+void fill_settings(plane_settings& set, const std::vector<PortState>& ports) {
+    std::uint32_t uplinks = 0, count = 0;
+    for (const PortState& port : ports) {
+        if (port.role == PortRole::underlay) continue;
+        const bool uplink = port.role == PortRole::uplink;
+        set.ports[count++] = {port.ifindex,
+                              static_cast<std::uint32_t>(uplink ? PLANE_UPLINK : PLANE_VM_PORT)};
+        if (uplink && ++uplinks == 1) set.uplink = port.ifindex;
+    }
+    if (uplinks != 1) set.uplink = 0;
+    __atomic_store_n(&set.ports_count, count, __ATOMIC_RELEASE);
+}
+
+void remove_other_links(const std::string& links, const std::vector<PortState>& ports) {
+    std::error_code error;
+    const bool all_tc = is_all_tc(ports);
+    for (const auto& entry : std::filesystem::directory_iterator(links, error)) {
+        const std::string name = entry.path().filename();
+        const bool wanted = std::ranges::any_of(ports, [&](const PortState& port) {
+            return name == port.interface + "-tc" ||
+                   (has_xdp(port, all_tc) && name == port.interface + "-xdp");
+        });
+        if (!wanted) std::filesystem::remove(entry.path(), error);
+    }
+}
+
+Result<void> EbpfPlane::attach_ports() {
+    const bool all_tc = is_all_tc(state_->ports);
+    for (PortState& port : state_->ports) {
+        bpf_devmap_val out{};
+        out.ifindex = port.ifindex;
+        if (port.role != PortRole::underlay && !all_tc &&
+            bpf_map_update_elem(state_->map_fd("tx_ports"), &port.ifindex, &out, BPF_ANY) != 0)
+            return fail_errno(Fault::Retry, "open port " + port.name + " for redirects");
+    }
+    Result<void> known = tell_tunnels(state_->map_fd("tunnels"), state_->ports);
+    if (!known) return known;
+    const std::string links = state_->options.bpffs + "/links/";
+    for (PortState& port : state_->ports) {
+        // XDP first: what it passes to a tc program that decides everything would be decided twice.
+        const bool by_xdp = has_xdp(port, all_tc);
+        Result<std::string> xdp =
+            by_xdp ? attach_xdp(program_fd("uplink"), port.ifindex, links + port.interface + "-xdp")
+                   : std::string();
+        const char* program = port.role == PortRole::underlay ? "underlay"
+                              : by_xdp                        ? "uplink_slow"
+                                                              : "vm_port";
+        Result<std::string> tc =
+            attach_tc(program_fd(program), port.ifindex, links + port.interface + "-tc");
+        if (!xdp || !tc)
+            return std::unexpected(
+                std::move(xdp ? tc.error() : xdp.error()).within("port " + port.name));
+        port.program = by_xdp ? *xdp : *tc;
+    }
+    remove_other_links(links, state_->ports);
+    return {};
+}
+
+}  // namespace godwit::ebpf

@@ -1,0 +1,402 @@
+#!/usr/bin/env python3
+"""Source and destination behind two switches (CN102932409A [0090]), a VXLAN tunnel between them. The first switch
+steers, the second only relays, and its one way out is the tunnel.
+
+    client --uplink-- switch --host-a-- a          a and b are "the VM" twice
+                        | vx-b                     fabric: 10.98.0.0/30
+                        |  (fabric)
+                        | vx-a
+                       far --host-b-- b
+
+usage: vxlan_test.py GODWIT_SWITCH ebpf|dpdk [unittest arguments]     exits 77 without root
+"""
+import os
+import pathlib
+import socket
+import struct
+import subprocess
+import sys
+import unittest
+
+import places
+from places import CLIENT4, CLIENT6, CLIENT_MAC, Flow, Giver, PREFIX, Server, VM4, VM6, VM_MAC, in_place, mac_bytes
+from switch import Events, Switch
+
+UDP = socket.SOCK_DGRAM
+MTU = 1500
+UNDERLAY_MTU = MTU + 50
+LONG = 3_000_000
+NEAR, FAR = "10.98.0.1", "10.98.0.2"
+VNI = 4100
+ETHERTYPE = b"\x88\xb5"  # for experiments (IEEE 802)
+b_place = places.PLACES["b"]
+places.PLACES = {place: places.PLACES[place] for place in ("client", "a")}
+
+
+def tunnel(name, role, ends, **other):
+    vxlan = {"local": ends[0], "remote": ends[1], "vni": VNI, "underlay": "fabric", **other}
+    if PLANE == "ebpf":
+        vxlan["bridge"] = "br0"
+    return {"name": name, "interface": name, "role": role, "mtu": MTU, "vxlan": vxlan}
+
+
+def port(name, role):
+    return {"name": name, "interface": name, "role": role, "mtu": UNDERLAY_MTU if role == "underlay" else MTU}
+
+
+def near_ports(**other):
+    return [port("uplink", "uplink"), port("host-a", "vm"), port("fabric", "underlay"),
+            tunnel("vx-b", "vm", (NEAR, FAR), **other)]
+
+
+def far_ports(**other):
+    return [tunnel("vx-a", "uplink", (FAR, NEAR), **other), port("host-b", "vm"), port("fabric", "underlay")]
+
+
+def make_far():
+    """The second switch, the fabric, and b behind it."""
+    _, mac, addresses = b_place
+    far, there = f"{PREFIX}far", f"{PREFIX}b"
+    places.sh(f"ip netns add {far} && ip netns add {there}")
+    in_place("far", lambda: pathlib.Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1"))
+    for command in (
+            f"-n {far} link set lo up", f"-n {there} link set lo up",
+            f"-n {far} link add host-b type veth peer name eth0 netns {there}",
+            f"-n {far} link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            f"-n {far} link set host-b {'master br0' if PLANE == 'ebpf' else ''} up", f"-n {far} link set br0 up",
+            f"-n {there} link set eth0 address {mac} up",
+            f"-n {far} link add fabric mtu {UNDERLAY_MTU} type veth peer name fabric mtu {UNDERLAY_MTU} "
+            f"netns {PREFIX}switch",
+            f"-n {far} link set fabric up", f"-n {PREFIX}switch link set fabric up"):
+        places.sh("ip " + command)
+    for address in addresses:
+        places.sh(f"ip -n {there} addr add {address} dev eth0 {'nodad' if ':' in address else ''}")
+    if PLANE == "ebpf":  # on plane dpdk the switch itself is the end
+        places.sh(f"ip -n {PREFIX}switch addr add {NEAR}/30 dev fabric && ip -n {far} addr add {FAR}/30 dev fabric")
+        # Segments as long as a socket can make them, checksums unfinished: the tunnel has to take them as they are.
+        places.sh(f"nsenter --net={places.path_of('client')} ethtool -K eth0 tx on tso on gso on")
+    else:
+        places.sh(f"nsenter --net={places.path_of('b')} ethtool -K eth0 tx off tso off gso off gro on")
+
+
+def remove_far():
+    for place in ("far", "b"):
+        subprocess.run(["ip", "netns", "del", PREFIX + place], stderr=subprocess.DEVNULL)
+
+
+def setUpModule():
+    global NEAR_SWITCH, FAR_SWITCH
+    unittest.addModuleCleanup(places.remove)
+    unittest.addModuleCleanup(remove_far)
+    places.make(PLANE)
+    make_far()
+    for place in ("a", "b"):
+        Server(place)
+        Giver(place)
+    Giver("client")
+    NEAR_SWITCH = Switch(PROGRAM, PLANE, ports=near_ports())
+    unittest.addModuleCleanup(NEAR_SWITCH.remove)
+    NEAR_SWITCH.start()
+    FAR_SWITCH = Switch(PROGRAM, PLANE, ports=far_ports(), place="far")
+    unittest.addModuleCleanup(FAR_SWITCH.remove)
+    FAR_SWITCH.start()
+
+
+def backend(place, port_name):
+    return {"name": f"host-{place}", "port": port_name, "mac": VM_MAC}
+
+
+BACKENDS = [backend("a", "host-a"), backend("b", "vx-b")]
+
+
+class Story(unittest.TestCase):
+    def setUp(self):
+        self.flows = []
+        self.good(NEAR_SWITCH.steer(backends=BACKENDS, hosting=True))
+
+    def tearDown(self):
+        for flow in self.flows:
+            flow.close()
+        NEAR_SWITCH.call("DELETE", "/v1/vms/web-1/steering?token=1")
+
+    def good(self, answer):
+        self.assertEqual(answer[0], 200, answer)
+        return answer[1]
+
+    def flow(self, *arguments, **named):
+        self.flows.append(Flow(*arguments, **named))
+        return self.flows[-1]
+
+    def mixed_flows(self, count=10):
+        return [self.flow(address, kind) for address in (VM4, VM6) for kind in (socket.SOCK_STREAM, UDP)
+                for _ in range(count)]
+
+    def who(self, flows):
+        return {flow.say()[0] for flow in flows}
+
+    def flip(self, to="host-b", previous="host-a", hosting=True):
+        return self.good(NEAR_SWITCH.steer(backends=BACKENDS, owner=to, previous=previous, hosting=hosting))
+
+    def ask(self, place, address, wanted):
+        one = self.flow(address, place=place, port=7001)
+        one.socket.settimeout(20)
+        one.socket.sendall(str(wanted).encode())
+        with one.socket.makefile("rb") as answers:
+            return answers.read()
+
+    def ping(self, address, size):
+        """With "don't fragment": what does not fit is an error."""
+        return subprocess.run(["nsenter", f"--net={places.path_of('client')}", "ping", "-M", "do", "-c", "1", "-W", "5",
+                               "-s", str(size), address], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+class Steering(Story):
+    def test_old_sessions_stay_and_new_ones_go_through_the_tunnel(self):
+        old = self.mixed_flows()
+        self.assertEqual(self.who(old), {"a"})
+        events = Events(NEAR_SWITCH)
+        self.addCleanup(events.close)
+        self.flip()
+        new = self.mixed_flows()
+        self.assertEqual((self.who(new), self.who(old)), ({"b"}, {"a"}))
+        self.assertGreaterEqual(NEAR_SWITCH.backend("host-b")["sessions"], len(new))
+        for flow in old:
+            flow.close()
+        self.assertEqual(events.wait_for("drained")["previous"], "host-a")
+        # After the handover the VM answers for itself, still through the tunnel: the static rule.
+        self.good(NEAR_SWITCH.steer(backends=BACKENDS[1:], owner="host-b"))
+        self.assertEqual(self.who([flow for flow in new if flow.socket.type != UDP]), {"b"})
+        self.assertEqual(self.who(self.mixed_flows(3)), {"b"})
+
+    def test_rollback_drains_the_far_one(self):
+        old = [self.flow() for _ in range(5)]
+        self.flip()
+        new = [self.flow() for _ in range(5)]
+        self.flip(to="host-a", previous="host-b")
+        self.assertEqual((self.who(old), self.who(new), self.who([self.flow()])), ({"a"}, {"b"}, {"a"}))
+
+    def test_long_transfers_arrive_whole_in_both_directions(self):
+        self.flip()
+        for address in (VM4, VM6):
+            self.assertEqual(len(self.ask("client", address, LONG)), LONG)
+        for address in (CLIENT4, CLIENT6):
+            self.assertEqual(len(self.ask("b", address, LONG)), LONG)
+
+    def test_packets_as_long_as_the_vm_may_send_pass(self):
+        self.flip()
+        before = self.fabric_dropped()
+        self.assertTrue(self.ping(VM4, MTU - 28))
+        self.assertTrue(self.ping(VM6, MTU - 48))
+        self.assertEqual(self.fabric_dropped(), before)
+
+    def fabric_dropped(self):
+        words = in_place("switch", lambda: pathlib.Path("/proc/thread-self/net/dev").read_text(encoding="utf-8"))
+        return [line.split()[12] for line in words.splitlines() if "fabric:" in line]
+
+    def test_a_neighbour_is_answered_once(self):
+        self.flip()
+        ear = places.packet_socket("client", timeout=5)
+        self.addCleanup(ear.close)
+        asker = socket.inet_aton("10.77.0.99")
+        ear.send(b"\xff" * 6 + mac_bytes(CLIENT_MAC) + b"\x08\x06" + struct.pack("!HHBBH", 1, 0x800, 6, 4, 1)
+                 + mac_bytes(CLIENT_MAC) + asker + bytes(6) + socket.inet_aton(VM4))
+        self.assertEqual(self.flow().say()[0], "b")  # asked later, and answered
+        answers = [frame for frame in pending(ear) if frame[12:14] == b"\x08\x06" and frame[38:42] == asker]
+        self.assertEqual([frame[22:32] for frame in answers], [mac_bytes(VM_MAC) + socket.inet_aton(VM4)])
+
+
+def pending(ear):
+    """What has come so far, and not what was sent."""
+    frames = []
+    ear.setblocking(False)
+    try:
+        while True:
+            frame, about = ear.recvfrom(2048)
+            if about[2] != socket.PACKET_OUTGOING:
+                frames.append(frame)
+    except BlockingIOError:
+        return frames
+
+
+class Broadcasts(Story):
+    def test_a_broadcast_comes_once_everywhere_and_never_back(self):
+        ears = {place: places.packet_socket(place, timeout=5) for place in ("client", "a", "b")}
+        for ear in ears.values():
+            self.addCleanup(ear.close)
+        frame = b"\xff" * 6 + mac_bytes(CLIENT_MAC) + ETHERTYPE + b"everybody".ljust(50, b"\0")
+        last = frame[:14] + b"the last".ljust(50, b"\0")
+        for one in (frame, last):
+            ears["client"].send(one)
+        for place in ("a", "b"):
+            self.assertEqual(self.heard_until(ears[place], last), [frame, last], place)
+        # What went round would have come back before the answer to a question that was asked after it.
+        flow = self.flow()
+        self.assertEqual(flow.say()[0], "a")
+        self.assertEqual([one for one in pending(ears["client"]) if one[12:14] == ETHERTYPE], [])
+
+    def test_the_far_vms_own_broadcast_reaches_the_clients_once(self):
+        self.flip()
+        ears = {place: places.packet_socket(place, timeout=5) for place in ("client", "b")}
+        for ear in ears.values():
+            self.addCleanup(ear.close)
+        frame = b"\xff" * 6 + mac_bytes(VM_MAC) + ETHERTYPE + b"from the vm".ljust(50, b"\0")
+        last = frame[:14] + b"the last".ljust(50, b"\0")
+        for one in (frame, last):
+            ears["b"].send(one)
+        self.assertEqual(self.heard_until(ears["client"], last), [frame, last])
+        self.assertEqual(self.flow().say()[0], "b")
+        self.assertEqual([one for one in pending(ears["b"]) if one[12:14] == ETHERTYPE], [])
+
+    def heard_until(self, ear, last):
+        heard = []
+        while not heard or heard[-1] != last:
+            frame = ear.recv(2048)
+            if frame[12:14] == ETHERTYPE:
+                heard.append(frame)
+        return heard
+
+
+def outer(inner, source=FAR, vni=VNI, flags=8, port=4789, length=None, total=None):
+    """A datagram as the other end would send it (RFC 7348 section 5), to the near switch."""
+    vxlan = bytes([flags, 0, 0, 0]) + vni.to_bytes(3, "big") + b"\0" + inner
+    datagram = struct.pack("!HHHH", 50000, port, 8 + len(vxlan) if length is None else length, 0) + vxlan
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(datagram) if total is None else total, 0, 0x4000, 64, 17, 0)
+    ip += socket.inet_aton(source) + socket.inet_aton(NEAR)
+    return b"\x08\0" + ip[:10] + places.checksum(ip).to_bytes(2, "big") + ip[12:] + datagram
+
+
+class Forged(Story):
+    """Who can reach the fabric puts frames onto it by hand; the far switch's end is where they leave."""
+
+    def setUp(self):
+        super().setUp()
+        self.wire = places.packet_socket("far", interface="fabric", timeout=5)
+        self.addCleanup(self.wire.close)
+        self.ear = places.packet_socket("client", timeout=5)
+        self.addCleanup(self.ear.close)
+        self.assertEqual(self.flow().say()[0], "a")
+        self.macs = b"".join(mac_of(place, "fabric") for place in ("switch", "far"))
+        self.inner = b"\xff" * 6 + mac_bytes("02:00:00:00:00:77") + ETHERTYPE + b"through the tunnel".ljust(50, b"\0")
+
+    def sent(self, frame):
+        before = NEAR_SWITCH.reasons()
+        self.wire.send(self.macs + frame)
+        self.wire.send(self.macs + outer(self.inner[:14] + b"the last".ljust(50, b"\0")))
+        heard = []
+        while not heard or heard[-1][14:22] != b"the last":
+            got = self.ear.recv(2048)
+            if got[12:14] == ETHERTYPE:
+                heard.append(got)
+        after = NEAR_SWITCH.reasons()
+        return len(heard) - 1, {why: count - before.get(why, 0) for why, count in after.items()
+                                if why.startswith("tunnel-") and count != before.get(why, 0)}
+
+    def test_the_other_end_is_heard(self):
+        self.assertEqual(self.sent(outer(self.inner)), (1, {}))
+
+    def test_a_foreign_source_is_dropped_by_name(self):
+        self.assertEqual(self.sent(outer(self.inner, source="10.98.0.3")), (0, {"tunnel-foreign": 1}))
+
+    def test_a_number_that_is_no_tunnels_is_dropped_by_name(self):
+        self.assertEqual(self.sent(outer(self.inner, vni=VNI + 1)), (0, {"tunnel-unknown": 1}))
+        self.assertEqual(self.sent(outer(self.inner, flags=0)), (0, {"tunnel-unknown": 1}))
+
+    def test_lengths_that_lie_are_dropped_by_name(self):
+        whole = len(self.inner) + 16
+        for wrong in ({"length": whole + 1}, {"length": whole - 1}, {"length": 8}, {"total": 28 + whole},
+                      {"total": 60000, "length": 59980}):
+            self.assertEqual(self.sent(outer(self.inner, **wrong)), (0, {"tunnel-header": 1}), wrong)
+        self.assertEqual(self.sent(outer(self.inner[:13])), (0, {"tunnel-header": 1}))
+
+    def test_what_is_no_tunnels_is_left_to_others(self):
+        for other in (outer(self.inner, port=4790), b"\x86\xdd" + bytes(60), b"\x08\0\x45"):
+            self.assertEqual(self.sent(other), (0, {}))
+
+
+def mac_of(place, interface):
+    words = subprocess.run(["ip", "-n", PREFIX + place, "-o", "link", "show", interface], check=True, text=True,
+                           stdout=subprocess.PIPE).stdout.split()
+    return mac_bytes(words[words.index("link/ether") + 1])
+
+
+class Restarts(Story):
+    def test_packets_go_on_while_either_switch_is_gone(self):
+        old = [self.flow(address) for address in (VM4, VM6) for _ in range(3)]
+        self.assertEqual(self.who(old), {"a"})
+        self.flip()
+        new = [self.flow(address) for address in (VM4, VM6) for _ in range(3)]
+        self.assertEqual(self.who(new), {"b"})
+        for switch in (NEAR_SWITCH, FAR_SWITCH):
+            switch.kill()
+            if PLANE == "ebpf":
+                self.assertEqual((self.who(old), self.who(new), self.who([self.flow()])), ({"a"}, {"b"}, {"b"}))
+            switch.start()
+            self.assertEqual((self.who(old), self.who(new), self.who([self.flow()])), ({"a"}, {"b"}, {"b"}))
+
+    def test_no_session_is_lost_when_the_fabric_goes_and_comes_back(self):
+        old = [self.flow() for _ in range(3)]
+        self.assertEqual(self.who(old), {"a"})
+        self.flip()
+        new = [self.flow(address) for address in (VM4, VM6) for _ in range(3)]
+        self.assertEqual(self.who(new), {"b"})
+        places.sh(f"ip -n {PREFIX}far link set fabric down")
+        for flow in new:
+            flow.socket.sendall(b"meanwhile")
+        self.assertEqual(self.who(old), {"a"})
+        places.sh(f"ip -n {PREFIX}far link set fabric up")
+        for flow in new:
+            flow.socket.settimeout(20)  # TCP tries again by itself
+            self.assertEqual(flow.socket.recv(100), b"bmeanwhile")
+
+
+@unittest.skipIf(len(sys.argv) > 2 and sys.argv[2] == "dpdk", "devices of the kernel are plane ebpf's")
+class Devices(unittest.TestCase):
+    """A switch of its own each, in the far place and beside the running one, with other names."""
+
+    def refusal(self, ports):
+        switch = Switch(PROGRAM, PLANE, ports=ports, place="far")
+        switch.bpffs = switch.bpffs.with_name(switch.bpffs.name + "-other")
+        switch.yaml = switch.yaml.replace(f"{PREFIX}far\n", f"{PREFIX}far-other\n")
+        self.addCleanup(switch.remove)
+        self.assertNotEqual(switch.refuses_to_start(), 0)
+        return switch.log_text()
+
+    def test_a_device_of_the_same_name_and_another_tunnel_is_refused(self):
+        text = self.refusal(far_ports(vni=VNI + 1))
+        self.assertIn(f"vni {VNI} and not {VNI + 1}", text)
+        self.assertIn("ip link delete vx-a", text)
+
+    def test_another_device_with_the_vni_is_named(self):
+        ports = far_ports()
+        ports[0].update(name="vx-c", interface="vx-c")
+        self.assertIn(f"another device of this machine has VNI {VNI}", self.refusal(ports))
+
+    def test_a_local_end_that_is_not_there_is_refused(self):
+        ports = far_ports(vni=VNI + 1, local="10.98.0.3")
+        ports[0].update(name="vx-c", interface="vx-c")
+        self.assertIn("fabric does not have the local end 10.98.0.3", self.refusal(ports))
+
+    def test_an_underlay_that_is_too_narrow_is_refused_with_both_numbers(self):
+        places.sh(f"ip -n {PREFIX}far link set fabric mtu 1549")
+        try:
+            text = self.refusal(far_ports())
+        finally:
+            places.sh(f"ip -n {PREFIX}far link set fabric mtu {UNDERLAY_MTU}")
+        self.assertIn("has MTU 1549", text)
+        self.assertIn("need 1550", text)
+
+    def test_a_vm_port_that_is_wider_than_the_tunnel_is_refused_with_both_numbers(self):
+        places.sh(f"ip -n {PREFIX}far link set host-b mtu 1501")
+        try:
+            text = self.refusal(far_ports())
+        finally:
+            places.sh(f"ip -n {PREFIX}far link set host-b mtu {MTU}")
+        self.assertIn("has MTU 1501, and the tunnel takes 1500", text)
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        print("skipped: needs root", file=sys.stderr)
+        sys.exit(77)
+    PROGRAM, PLANE = sys.argv.pop(1), sys.argv.pop(1)
+    unittest.main(verbosity=2)
