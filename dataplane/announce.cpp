@@ -2,6 +2,7 @@
 
 #include "steering/rewrite.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace godwit::dataplane {
@@ -35,11 +36,19 @@ Frame in_vlan(Frame frame, std::uint32_t vlan) {
     return frame;
 }
 
+// Uplinks, and tunnels that the VM is not behind: the switch there may still have it behind a port of its own.
+bool is_told(const PortState& port, const VmSetup& vm) {
+    if (port.ifindex == 0) return false;
+    const bool is_there = std::ranges::any_of(
+        vm.backends, [&](const BackendSetup& backend) { return backend.ifindex == port.ifindex; });
+    return port.role == PortRole::uplink || (port.tunnel && !is_there);
+}
+
 }  // namespace
 
 Result<void> announce(const VmSetup& vm, Plane& plane) {
     for (const PortState& port : plane.ports()) {
-        if (port.role != PortRole::uplink || port.ifindex == 0) continue;
+        if (!is_told(port, vm)) continue;
         for (const HostedAddress& address : vm.addresses) {
             Result<void> sent =
                 plane.transmit(port.ifindex, in_vlan(announcement(vm.mac, address), vm.vlan));

@@ -52,7 +52,22 @@ Result<std::uint32_t> open_tunnel(const std::vector<PortSetup>& wanted, const Po
     if (under == wanted.end())
         return fail(Fault::Rejected, "open tunnel " + port.name,
                     "its underlay \"" + port.tunnel->underlay + "\" is no port");
-    return ensure_vxlan(port.interface, *port.tunnel, under->interface);
+    return ensure_vxlan(port.interface, *port.tunnel, under->interface,
+                        /*learns=*/port.role == PortRole::vm);
+}
+
+// The only uplink, when that is a tunnel (dataplane/config_tunnels.cpp); else 0.
+std::uint32_t relay_uplink(const std::vector<PortState>& ports) {
+    for (const PortState& port : ports)
+        if (port.role == PortRole::uplink && port.tunnel) return port.ifindex;
+    return 0;
+}
+
+Result<void> tell_relay(int map, const std::vector<PortState>& ports) {
+    const std::uint32_t zero = 0, uplink = relay_uplink(ports);
+    if (bpf_map_update_elem(map, &zero, &uplink, BPF_ANY) != 0)
+        return fail_errno(Fault::Retry, "write an entry of relays");
+    return {};
 }
 
 Result<void> tell_tunnels(int map, const std::vector<PortState>& ports) {
@@ -136,6 +151,7 @@ Result<void> EbpfPlane::attach_ports() {
             return fail_errno(Fault::Retry, "open port " + port.name + " for redirects");
     }
     Result<void> known = tell_tunnels(state_->map_fd("tunnels"), state_->ports);
+    if (known) known = tell_relay(state_->map_fd("relays"), state_->ports);
     if (!known) return known;
     const std::string links = state_->options.bpffs + "/links/";
     for (PortState& port : state_->ports) {

@@ -284,19 +284,7 @@ STEER_INLINE int leave(struct __sk_buff *skb, const struct plane_settings *set, 
     return set->uplink ? (int)bpf_redirect(set->uplink, 0) : TC_ACT_OK;
 }
 
-STEER_INLINE void learn(struct __sk_buff *skb, struct plane_settings *set, const struct steer_packet *p)
-{
-    struct plane_station station = {};
-    uint32_t ifindex = skb->ifindex;
-    if (p->source_mac[0] & 1)
-        return;
-    __builtin_memcpy(station.mac, p->source_mac, 6);
-    uint32_t *known = bpf_map_lookup_elem(&stations, &station);
-    if (known && *known == ifindex)
-        return;
-    bpf_map_update_elem(&stations, &station, &ifindex, BPF_ANY);
-    set->stations = 1;
-}
+#include "ebpf/relay.bpf.h"
 
 STEER_INLINE void count_from(struct steer_plane *plane, const struct steer_packet *p,
                              const struct steer_outcome *out)
@@ -344,7 +332,7 @@ int vm_port(struct __sk_buff *skb)
             return TC_ACT_SHOT;
         if (!steer_sender(&plane, p->source_mac))
             learn(skb, set, p);
-        return TC_ACT_OK;
+        return relay(skb, p);
     }
     switch (out.verdict.action) {
     case STEER_PASS:

@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <array>
 #include <ifaddrs.h>
+#include <linux/if_bridge.h>
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -143,6 +144,19 @@ Result<void> make(const std::string& name, const Tunnel& tunnel, std::uint32_t o
     return made;
 }
 
+Result<void> set_learning(const std::string& name, std::uint32_t ifindex, bool learns) {
+    ifinfomsg which{};
+    which.ifi_family = AF_BRIDGE;
+    which.ifi_index = static_cast<int>(ifindex);
+    LinkRequest request(RTM_SETLINK, NLM_F_ACK, which);
+    const std::size_t port = request.begin_nest(IFLA_PROTINFO | NLA_F_NESTED);
+    request.add_number(IFLA_BRPORT_LEARNING, std::uint8_t{learns});
+    // What it has learnt while it was another's.
+    if (!learns) request.add(IFLA_BRPORT_FLUSH, {});
+    request.end_nest(port);
+    return request.send("set what the bridge learns from tunnel " + name);
+}
+
 Result<void> set_up(const std::string& name, std::uint32_t ifindex, std::uint32_t mtu,
                     std::uint32_t bridge) {
     ifinfomsg which{};
@@ -157,7 +171,7 @@ Result<void> set_up(const std::string& name, std::uint32_t ifindex, std::uint32_
 }  // namespace
 
 Result<std::uint32_t> ensure_vxlan(const std::string& name, const Tunnel& tunnel,
-                                   const std::string& underlay) {
+                                   const std::string& underlay, bool learns) {
     const std::uint32_t over = if_nametoindex(underlay.c_str());
     if (over == 0)
         return fail_errno(Fault::Rejected, "open tunnel " + name + ": underlay " + underlay);
@@ -182,6 +196,7 @@ Result<std::uint32_t> ensure_vxlan(const std::string& name, const Tunnel& tunnel
     const bool right = link->mtu == tunnel.mtu && (link->flags & IFF_UP) != 0 &&
                        (bridge == 0 || link->master == bridge);
     Result<void> set = right ? Result<void>{} : set_up(name, ifindex, tunnel.mtu, bridge);
+    if (set && bridge != 0) set = set_learning(name, ifindex, learns);
     if (!set) return std::unexpected(std::move(set).error());
     return ifindex;
 }

@@ -13,8 +13,9 @@ namespace godwit::ebpf {
 
 // Makes the device `name`, up and in its bridge, unless it is there. What is there must be the same tunnel; its MTU
 // and bridge are made right. Rejected/tunnel-differs names what differs, tunnel-mtu both lengths, tunnel-address a
-// local end that the underlay's interface does not have. `underlay`: the interface's name.
+// local end that the underlay's interface does not have. `underlay`: the interface's name. `learns`: whether the bridge
+// learns who is behind the tunnel.
 Result<std::uint32_t> ensure_vxlan(const std::string& name, const dataplane::Tunnel& tunnel,
-                                   const std::string& underlay);
+                                   const std::string& underlay, bool learns);
 
 }  // namespace godwit::ebpf

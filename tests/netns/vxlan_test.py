@@ -7,6 +7,7 @@ steers, the second only relays, and its one way out is the tunnel.
                         |  (fabric)
                         | vx-a
                        far --host-b-- b
+                        \\---host-d-- d          another machine
 
 usage: vxlan_test.py GODWIT_SWITCH ebpf|dpdk [unittest arguments]     exits 77 without root
 """
@@ -29,7 +30,8 @@ LONG = 3_000_000
 NEAR, FAR = "10.98.0.1", "10.98.0.2"
 VNI = 4100
 ETHERTYPE = b"\x88\xb5"  # for experiments (IEEE 802)
-b_place = places.PLACES["b"]
+OTHER_MAC, OTHER4 = "52:54:00:00:00:04", "10.77.0.30"
+FAR_PLACES = {"b": places.PLACES["b"], "d": ("host-d", OTHER_MAC, (f"{OTHER4}/16", "fd77::30/64"))}
 places.PLACES = {place: places.PLACES[place] for place in ("client", "a")}
 
 
@@ -50,37 +52,41 @@ def near_ports(**other):
 
 
 def far_ports(**other):
-    return [tunnel("vx-a", "uplink", (FAR, NEAR), **other), port("host-b", "vm"), port("fabric", "underlay")]
+    return [tunnel("vx-a", "uplink", (FAR, NEAR), **other), port("host-b", "vm"), port("host-d", "vm"), port("fabric", "underlay")]
 
 
 def make_far():
-    """The second switch, the fabric, and b behind it."""
-    _, mac, addresses = b_place
-    far, there = f"{PREFIX}far", f"{PREFIX}b"
-    places.sh(f"ip netns add {far} && ip netns add {there}")
+    """The second switch, the fabric, and who is behind it."""
+    far = f"{PREFIX}far"
+    places.sh(f"ip netns add {far}")
     in_place("far", lambda: pathlib.Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1"))
     for command in (
-            f"-n {far} link set lo up", f"-n {there} link set lo up",
-            f"-n {far} link add host-b type veth peer name eth0 netns {there}",
+            f"-n {far} link set lo up",
             f"-n {far} link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-            f"-n {far} link set host-b {'master br0' if PLANE == 'ebpf' else ''} up", f"-n {far} link set br0 up",
-            f"-n {there} link set eth0 address {mac} up",
+            f"-n {far} link set br0 up",
             f"-n {far} link add fabric mtu {UNDERLAY_MTU} type veth peer name fabric mtu {UNDERLAY_MTU} "
             f"netns {PREFIX}switch",
             f"-n {far} link set fabric up", f"-n {PREFIX}switch link set fabric up"):
         places.sh("ip " + command)
-    for address in addresses:
-        places.sh(f"ip -n {there} addr add {address} dev eth0 {'nodad' if ':' in address else ''}")
+    for place, (interface, mac, addresses) in FAR_PLACES.items():
+        there = f"{PREFIX}{place}"
+        places.sh(f"ip netns add {there} && ip -n {there} link set lo up")
+        places.sh(f"ip -n {far} link add {interface} type veth peer name eth0 netns {there}")
+        places.sh(f"ip -n {far} link set {interface} {'master br0' if PLANE == 'ebpf' else ''} up")
+        places.sh(f"ip -n {there} link set eth0 address {mac} up")
+        for address in addresses:
+            places.sh(f"ip -n {there} addr add {address} dev eth0 {'nodad' if ':' in address else ''}")
     if PLANE == "ebpf":  # on plane dpdk the switch itself is the end
         places.sh(f"ip -n {PREFIX}switch addr add {NEAR}/30 dev fabric && ip -n {far} addr add {FAR}/30 dev fabric")
         # Segments as long as a socket can make them, checksums unfinished: the tunnel has to take them as they are.
         places.sh(f"nsenter --net={places.path_of('client')} ethtool -K eth0 tx on tso on gso on")
     else:
-        places.sh(f"nsenter --net={places.path_of('b')} ethtool -K eth0 tx off tso off gso off gro on")
+        for place in FAR_PLACES:
+            places.sh(f"nsenter --net={places.path_of(place)} ethtool -K eth0 tx off tso off gso off gro on")
 
 
 def remove_far():
-    for place in ("far", "b"):
+    for place in ("far", *FAR_PLACES):
         subprocess.run(["ip", "netns", "del", PREFIX + place], stderr=subprocess.DEVNULL)
 
 
@@ -90,7 +96,7 @@ def setUpModule():
     unittest.addModuleCleanup(remove_far)
     places.make(PLANE)
     make_far()
-    for place in ("a", "b"):
+    for place in ("a", "b", "d"):
         Server(place)
         Giver(place)
     Giver("client")
@@ -216,6 +222,45 @@ def pending(ear):
                 frames.append(frame)
     except BlockingIOError:
         return frames
+
+
+class Relay(Story):
+    """What the second switch does for those who are behind it."""
+
+    def broadcast_of(self, place, mac):
+        ear = places.packet_socket(place)
+        ear.send(b"\xff" * 6 + mac_bytes(mac) + ETHERTYPE + b"here I am".ljust(50, b"\0"))
+        ear.close()
+
+    def test_a_vm_that_has_not_spoken_there_yet_is_found(self):
+        self.good(NEAR_SWITCH.steer(backends=BACKENDS[:1], owner="host-a"))
+        self.broadcast_of("a", VM_MAC)  # heard behind the tunnel, from the tunnel
+        self.assertEqual(self.flow(OTHER4).say()[0], "d")
+        self.good(NEAR_SWITCH.steer(backends=BACKENDS, hosting=True))
+        self.flip()
+        self.assertEqual(self.who([self.flow(), self.flow(VM6)]), {"b"})
+
+    def test_who_is_unmanaged_is_reached_and_reaches_the_clients(self):
+        self.assertEqual(self.flow(OTHER4).say()[0], "d")
+        self.assertEqual(self.ask("d", CLIENT4, 100_000), bytes(100_000))
+        self.assertEqual(self.flow(OTHER4, place="a").say()[0], "d")
+
+    def test_what_one_says_to_the_clients_is_not_for_the_others_there(self):
+        ear = places.packet_socket("b")
+        self.addCleanup(ear.close)
+        ask = self.ask("d", CLIENT4, 100_000)
+        self.assertEqual(len(ask), 100_000)
+        self.broadcast_of("d", OTHER_MAC)
+        while (frame := ear.recv(65536))[12:14] != ETHERTYPE:
+            self.assertFalse(frame[6:12] == mac_bytes(OTHER_MAC) and frame[0] & 1 == 0, "overheard")
+
+    def test_a_neighbour_there_finds_the_vm_wherever_it_is(self):
+        self.flip()
+        self.assertEqual(self.flow(place="d").say()[0], "b")
+        self.flip(to="host-a", previous=None, hosting=False)
+        self.good(NEAR_SWITCH.steer(backends=BACKENDS[:1], owner="host-a"))
+        self.assertEqual(NEAR_SWITCH.call("POST", "/v1/vms/web-1:announce", {"token": 1})[0], 200)
+        self.assertEqual(self.flow(place="d").say()[0], "a")
 
 
 class Broadcasts(Story):
