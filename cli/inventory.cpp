@@ -65,6 +65,7 @@ int show_host(Session& session, const std::string& id) {
                             {"agent", host->agent},
                             {"switch", host->switch_id},
                             {"port", host->port},
+                            {"behind", host->behind.empty() ? host->switch_id : host->behind},
                             {"free memory", bytes_text(host->memory_available_bytes)},
                             {"qemu", host->qemu_version},
                             {"accelerator", host->accelerator}}});

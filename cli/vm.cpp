@@ -184,9 +184,11 @@ void add_migrate(CLI::App& group, Command& chosen) {
     sub->add_option("--compression", options->compression,
                     "of the copy; automatic: where memory arrives sooner with it")
         ->check(CLI::IsMember({"automatic", "off", "lz4", "zstd"}));
-    sub->add_option("--steering", options->steering,
-                    "how the destination is reached: l2 (default), nat with addresses of its own")
-        ->check(CLI::IsMember({"l2", "nat"}));
+    sub->add_option(
+           "--steering", options->steering,
+           "how the destination is reached: l2 (default), nat with addresses of its own, vxlan "
+           "behind another switch")
+        ->check(CLI::IsMember({"l2", "nat", "vxlan"}));
     sub->add_option("--on-conflict", options->on_conflict, "memory changed on both sides")
         ->check(CLI::IsMember({"fail", "source-wins", "destination-wins"}));
     sub->add_option("--source-after", options->source_after, "what becomes of the source")

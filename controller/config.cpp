@@ -62,6 +62,12 @@ void check_hosts(const Config& config, const std::set<std::string>& switches, Ch
         if (!switches.contains(host.switch_id))
             checker.complain(at("hosts", i, "switch_id"),
                              "\"" + host.switch_id + "\" is not an id under /switches");
+        if (!host.behind.empty() && !switches.contains(host.behind))
+            checker.complain(at("hosts", i, "behind"),
+                             "\"" + host.behind + "\" is not an id under /switches");
+        if (!host.behind.empty() && host.behind == host.switch_id)
+            checker.complain(at("hosts", i, "behind"),
+                             "is switch_id's too: leave it out where no tunnel is on the way");
         if (host.port.empty())
             checker.complain(at("hosts", i, "port"),
                              "is empty: name a port of the switch's configuration");

@@ -16,11 +16,13 @@ namespace godwit::controller {
 struct HostConfig {
     std::string id;         // "host-a"; also the name of its backends at the switch
     std::string agent;      // "10.9.0.2:8442"
-    std::string switch_id;  // which of `switches` its VMs' ports are on
+    std::string switch_id;  // which of `switches` its VMs' ports are on: the one that steers them
     std::string port;       // the port's name in that switch's configuration
+    // The switch that the host itself is behind, when that is another: `port` is a tunnel to it then.
+    std::string behind = {};
     static constexpr std::string_view kRequired[] = {"id", "agent", "switch_id", "port"};
 };
-BOOST_DESCRIBE_STRUCT(HostConfig, (), (id, agent, switch_id, port))
+BOOST_DESCRIBE_STRUCT(HostConfig, (), (id, agent, switch_id, port, behind))
 
 struct SwitchConfig {
     std::string id, address;

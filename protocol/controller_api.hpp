@@ -74,10 +74,11 @@ struct Host {
     std::string id, agent, switch_id, port, state;  // state "up", "unreachable"
     std::uint64_t memory_available_bytes = 0;
     std::string qemu_version, accelerator;
+    std::string behind = {};  // another switch, to which `port` is a tunnel
 };
 BOOST_DESCRIBE_STRUCT(Host, (),
                       (id, agent, switch_id, port, state, memory_available_bytes, qemu_version,
-                       accelerator))
+                       accelerator, behind))
 struct HostList {
     std::vector<Host> hosts;
 };
@@ -130,7 +131,8 @@ BOOST_DESCRIBE_STRUCT(DrainPolicy, (), (deadline_s, on_deadline))
 struct MigrateRequest {
     Destination destination;
     // How the destination is reached. "l2": it has the hosted addresses. "nat": it is leased addresses of its own,
-    // and the switch rewrites, also after the migration; methods boot and steer.
+    // and the switch rewrites, also after the migration; methods boot and steer. "vxlan": as l2, to a host behind
+    // another switch, through the tunnel that the host's entry in the controller's configuration names.
     std::string steering = "l2";
     MemoryPolicy memory;
     DrainPolicy drain;

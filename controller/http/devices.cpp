@@ -13,7 +13,8 @@ std::unexpected<Error> passed_on(Error error) {
 }
 
 boost::asio::awaitable<protocol::Host> ask_host(Api& api, HostConfig host) {
-    protocol::Host shown{host.id, host.agent, host.switch_id, host.port, "unreachable", 0, "", ""};
+    protocol::Host shown{host.id, host.agent, host.switch_id, host.port, "unreachable", 0,
+                         "",      "",         host.behind};
     Result<protocol::HostStatus> status = co_await api.devices.agent(host.id).host();
     if (!status) co_return shown;
     shown.state = "up";

@@ -4,6 +4,7 @@
 #include "lib/secret.hpp"
 
 #include "controller/http/api.hpp"
+#include "controller/steps/tunnel.hpp"
 
 namespace godwit::controller {
 
@@ -71,10 +72,12 @@ Result<void> check_request(const Api& api, const VmRow& vm,
                              "same-host");
     if (!api.devices.host(vm.host))
         return fail(Fault::Conflict, doing, "its host " + vm.host + " is not in the configuration");
-    if (wanted.steering != "l2" && wanted.steering != "nat")
+    if (wanted.steering != "l2" && wanted.steering != "nat" && wanted.steering != "vxlan")
         return unprocessable(doing, "/steering",
-                             "\"" + wanted.steering + "\" is not offered: l2 or nat",
+                             "\"" + wanted.steering + "\" is not offered: l2, nat or vxlan",
                              "unsupported-steering");
+    const std::string way = complaint_about_way(*api.devices.host(host), wanted.steering);
+    if (!way.empty()) return unprocessable(doing, "/steering", way, "unsupported-steering");
     const std::string method = wanted.memory.strategy.value_or(vm.method);
     if (!is_method(method))
         return unprocessable(doing, "/memory/strategy",

@@ -1,6 +1,7 @@
 // preflight: everything that could go wrong later is asked now. Changes nothing but the token that
 // the devices know.
 #include "controller/steps/step.hpp"
+#include "controller/steps/tunnel.hpp"
 #include "controller/temporary.hpp"
 
 #include <algorithm>
@@ -38,9 +39,14 @@ Result<void> check_ports(JobRun& run) {
     if (source.switch_id != destination.switch_id)
         return refuse(run,
                       source.id + " is behind switch " + source.switch_id + ", " + destination.id +
-                          " behind " + destination.switch_id +
-                          ": l2 steering needs both behind one",
+                          " behind " + destination.switch_id + ", and one switch steers: let " +
+                          source.switch_id +
+                          " reach it by a tunnel (a port with vxlan), and say so under hosts: " +
+                          destination.id + " has switch_id " + source.switch_id +
+                          ", the tunnel as port, and behind: " + destination.switch_id,
                       "different-switch");
+    const std::string way = complaint_about_way(destination, run.job.request.steering);
+    if (!way.empty()) return refuse(run, way, "unsupported-steering");
     run.job.facts.switch_id = source.switch_id;
     return {};
 }
@@ -52,7 +58,8 @@ Result<void> check_pair(const JobRun& run) {
     if (source.port == destination.port && !is_nat(source) && !arrives_by_nat(run.job))
         return refuse(run,
                       "both hosts are behind port " + source.port + " of " +
-                          run.job.facts.switch_id + ": l2 steering needs two ports",
+                          run.job.facts.switch_id + ": steering " + run.job.request.steering +
+                          " needs two ports (two hosts behind another switch need a tunnel each)",
                       "same-port");
     return {};
 }
@@ -204,6 +211,8 @@ Task<void> look_at_switch(JobRun& run) {
             co_return refuse(run, "switch " + run.job.facts.switch_id + " has no port " + port,
                              "unknown-port");
     }
+    Result<void> tunnel = co_await check_tunnel(run, *status);
+    if (!tunnel) co_return tunnel;
     Result<protocol::VmSteering> seen = co_await run.access_switch().steering(run.job.vm);
     // Not managed yet: hosting makes it so, and nothing was tracked before.
     if (!seen && seen.error().fault == Fault::Missing) co_return Result<void>{};

@@ -60,7 +60,7 @@ FakeWorld::FakeWorld(asio::io_context& io, std::string secret)
     vm.spec = web_1();
     vm.role = "sole";
     hosts["host-a"].vms[kVm] = vm;
-    for (const char* device : {"host-a", "host-b", "switch"}) listen(device);
+    for (const char* device : {"host-a", "host-b", "switch", "far-switch"}) listen(device);
 }
 
 FakeWorld::~FakeWorld() {
@@ -69,7 +69,9 @@ FakeWorld::~FakeWorld() {
 }
 
 void FakeWorld::listen(const std::string& device) {
-    std::vector<http::Route> routes = device == "switch" ? switch_routes() : agent_routes(device);
+    std::vector<http::Route> routes = device == "switch"       ? switch_routes()
+                                      : device == "far-switch" ? far_switch_routes()
+                                                               : agent_routes(device);
     if (device == "switch")
         for (http::Route& looking : looking_routes()) routes.push_back(std::move(looking));
     auto server = std::make_unique<http::Server>(io_.get_executor(), std::move(routes),
@@ -367,6 +369,11 @@ std::vector<http::Route> FakeWorld::switch_routes() {
         for (const char* name : {"port-a", "port-b"}) {
             PortStatus port;
             port.name = name;
+            port.up = true;
+            if (port.name == "port-b" && tunnel) {
+                port.vxlan = tunnel;
+                port.up = tunnel_up;
+            }
             shown.ports.push_back(port);
         }
         return http::json_response(200, shown);
@@ -409,6 +416,27 @@ std::vector<http::Route> FakeWorld::switch_routes() {
         route("switch", "POST", "/v1/vms/{vm}:announce", announce),
         route("switch", "GET", "/v1/sessions", sessions),
     };
+}
+
+// It relays, and nobody commands it.
+std::vector<http::Route> FakeWorld::far_switch_routes() {
+    const auto status = [this](const http::Request&) {
+        SwitchStatus shown;
+        shown.id = "sw-2";
+        shown.plane = "ebpf";
+        PortStatus port;
+        port.name = "vx-a";
+        port.role = "uplink";
+        port.up = true;
+        port.vxlan = far_end;
+        shown.ports = {port};
+        return http::json_response(200, shown);
+    };
+    const auto none = [](const http::Request&) {
+        return http::json_response(200, std::vector<VmSteering>{});
+    };
+    return {route("far-switch", "GET", "/v1/switch", status),
+            route("far-switch", "GET", "/v1/vms", none)};
 }
 
 // ---- what tests ask

@@ -101,6 +101,9 @@ public:
     // The TCP sessions of a backend as the switch lists them, and as the guest behind it has them.
     std::vector<protocol::SessionRow> listed(const std::string& backend) const;
     std::vector<protocol::TcpSocket> sockets_of(const std::string& backend) const;
+    // Switch sw-1's port-b is this tunnel; and as switch sw-2 ("far-switch") has its end, if it has one.
+    std::optional<protocol::TunnelStatus> tunnel, far_end;
+    bool tunnel_up = true;
     bool packets_pass = false;  // between two looks at the list, on every session
 
     // What is left of jobs on hosts and switch, in words.
@@ -120,6 +123,7 @@ private:
     std::vector<http::Route> agent_routes(const std::string& host);
     std::vector<http::Route> switch_routes();
     std::vector<http::Route> looking_routes();
+    std::vector<http::Route> far_switch_routes();
     void listen(const std::string& device);
     void violate(std::string what) { violations.push_back(std::move(what)); }
 
