@@ -41,7 +41,9 @@ class Files:
         for host in ("host-a", "host-b"):
             make = pathlib.Path(__file__).resolve().parent.parent / "tools" / "make_certificate.sh"
             subprocess.run([make, self.tls, host], check=True, stdout=subprocess.DEVNULL)
-        self._yaml("switch", self._switch())
+        self._yaml("switch", self._switch("sw-1", "switch", self._first_ports()))
+        if self.lab.topology == "two-switches":
+            self._yaml("switch-2", self._switch("sw-2", "switch-2", self._second_ports()))
         self.write_agents()
         self._yaml("controller", self._controller())
 
@@ -61,21 +63,40 @@ class Files:
     def _listen(self, name, place, port):
         return [f"{network.MANAGEMENT[place]}:{port}", f"unix:{self.lab.run / (name + '.sock')}"]
 
-    def _switch(self):
+    def _switch(self, name, place, ports):
         return {
-            "apiVersion": "godwit/v1", "kind": "SwitchConfig", "id": "sw-1", "plane": self.lab.plane,
-            "listen": self._listen("switch", "switch", 8442),
+            "apiVersion": "godwit/v1", "kind": "SwitchConfig", "id": name, "plane": self.lab.plane,
+            "listen": self._listen(place, place, 8442),
             "peer_token_file": str(self.peer_token_file),
-            "state_dir": self._directory(self.lab.out, "switch"),
-            "bpffs": str(self.lab.bpffs),
-            "dpdk": {"file_prefix": "godwit-lab-" + self.lab.prefix, "table_dir": self._directory(self.lab.shm, "tables")},
+            "state_dir": self._directory(self.lab.out, place),
+            "bpffs": str(self.lab.bpffs / place),
+            "dpdk": {"file_prefix": f"godwit-lab-{self.lab.prefix}{place}",
+                     "table_dir": self._directory(self.lab.shm, "tables-" + place)},
             "tables": {"sessions_v4": 65536, "sessions_v6": 16384, "handshakes": 4096},
             # Short, so that flows without an end of their own do not hold up a drain for minutes.
             "timeouts": {"udp_s": self.idle_s, "icmp_s": self.idle_s, "handshake_s": self.idle_s,
                          "transitory_s": 2 * self.idle_s, "linger_s": 1},
-            "ports": [{"name": "uplink", "interface": "uplink", "role": "uplink"},
-                      self._vm_port("host-a"), self._vm_port("host-b")],
+            "ports": ports,
         }
+
+    def _first_ports(self):
+        ports = [{"name": "uplink", "interface": "uplink", "role": "uplink"}, self._vm_port("host-a")]
+        if self.lab.topology == "one-switch":
+            return [*ports, self._vm_port("host-b")]
+        return [*ports, self._tunnel("vx-b", "vm", "switch", "switch-2"), self._fabric()]
+
+    def _second_ports(self):
+        return [self._tunnel("vx-a", "uplink", "switch-2", "switch"), self._vm_port("host-b"), self._fabric()]
+
+    def _tunnel(self, name, role, here, there):
+        bridge = {"bridge": "br0"} if self.lab.plane == "ebpf" else {}
+        return {"name": name, "interface": name, "role": role,
+                "vxlan": {"local": network.UNDERLAY[here], "remote": network.UNDERLAY[there], "vni": 4100,
+                          "underlay": "fabric", **bridge}}
+
+    @staticmethod
+    def _fabric():
+        return {"name": "fabric", "interface": "fabric", "role": "underlay", "mtu": network.UNDERLAY_MTU}
 
     def _vm_port(self, host):
         """Plane ebpf: the veth to the host's bridge. Plane dpdk: the socket of the host's QEMU."""
@@ -110,9 +131,10 @@ class Files:
             "peer_token_file": str(self.peer_token_file),
             "state_dir": self._directory(self.lab.out, "controller"),
             "switches": [{"id": "sw-1", "address": f"{management['switch']}:8442",
-                          "temporary_addresses": ["10.1.0.200-10.1.0.209/24", "fd00:1::200-fd00:1::209/64"]}],
-            "hosts": [{"id": host, "agent": f"{management[host]}:8443", "switch_id": "sw-1", "port": host}
-                      for host in ("host-a", "host-b")],
+                          "temporary_addresses": ["10.1.0.200-10.1.0.209/24", "fd00:1::200-fd00:1::209/64"]},
+                         *({"id": "sw-2", "address": f"{management[place]}:8442"}
+                           for place in network.places_of(self.lab.topology) if place == "switch-2")],
+            "hosts": [self._host("host-a"), self._host("host-b")],
             "timing": {"poll_ms": 200, "sweep_ms": 1000},
         }
 
@@ -127,6 +149,13 @@ class Files:
         with open(self.disk_base, "ab") as file:
             file.truncate(self.disk_mib << 20)
         return [{"base": str(self.disk_base)}]
+
+    def _host(self, host):
+        """One behind the second switch is reached by the first one's tunnel to it."""
+        entry = {"id": host, "agent": f"{network.MANAGEMENT[host]}:8443", "switch_id": "sw-1", "port": host}
+        if network.switch_of(host, self.lab.topology) == "switch-2":
+            entry.update(port="vx-b", behind="sw-2")
+        return entry
 
     def vm_spec(self):
         guest = self.lab.build / "guest"

@@ -13,6 +13,7 @@ import network
 # Name -> (place, program below the build directory).
 PROGRAMS = {
     "switch": ("switch", "dataplane/godwit-switch"),
+    "switch-2": ("switch-2", "dataplane/godwit-switch"),
     "agent-host-a": ("host-a", "vm_agent/godwit-agent"),
     "agent-host-b": ("host-b", "vm_agent/godwit-agent"),
     "controller": ("controller", "controller/godwit-controller"),

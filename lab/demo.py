@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Moves a real VM under live sessions and prints the proof.
 
-usage: demo.py [--prefix P] [--build DIR] [--plane ebpf|dpdk]
+usage: demo.py [--prefix P] [--build DIR] [--plane ebpf|dpdk] [--topology one-switch|two-switches]
 
 The last line is one line of JSON, {"ok": true, ...}; the exit code is not zero when anything of it
 fails. The lab is the demo's own and is removed at the end, also after a failure or ^C.
@@ -33,12 +33,13 @@ def headline(text, started=time.monotonic()):
 
 def begin_migration(lab):
     """Through the command line, as a person would; the progress is shown as it comes."""
-    asked = subprocess.run(lab.cli("vm", "migrate", "web-1", "--to", "host-b", "-o", "json"), check=False,
+    words = ("vm", "migrate", "web-1", "--to", "host-b", "--steering", lab.way_to("host-b"))
+    asked = subprocess.run(lab.cli(*words, "-o", "json"), check=False,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if asked.returncode != 0:
         raise Lost("godwit vm migrate: " + asked.stderr.strip())
     migration = Migration(lab, json.loads(asked.stdout))
-    print(f"  $ godwit vm migrate web-1 --to host-b      job {migration.id}", flush=True)
+    print(f"  $ godwit {' '.join(words)}      job {migration.id}", flush=True)
     watcher = subprocess.Popen(lab.cli("job", "watch", migration.id), stdin=subprocess.DEVNULL,
                                stderr=subprocess.STDOUT)
     return migration, watcher
@@ -173,18 +174,21 @@ def main():
     parser.add_argument("--prefix", default="gwdemo-", help="name of the demo's own lab")
     parser.add_argument("--build", help="where the programs were built (default: build/)")
     parser.add_argument("--plane", choices=PLANES, default="ebpf", help="who forwards in the switch (default: ebpf)")
+    parser.add_argument("--topology", choices=network.TOPOLOGIES, default="one-switch",
+                        help="two-switches: the destination is behind a switch of its own")
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("demo.py: needs root (network namespaces, eBPF)", file=sys.stderr)
         return 77
-    lab = Lab(options.prefix, build=options.build, plane=options.plane)
+    lab = Lab(options.prefix, build=options.build, plane=options.plane, topology=options.topology)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
     verdict = Verdict()
     began = time.monotonic()
     with lab.locked():
         try:
-            headline(f"The lab: client network, access switch (plane {options.plane}), two hypervisors, one VM")
+            switches = "access switch" if options.topology == "one-switch" else "two access switches and a tunnel"
+            headline(f"The lab: client network, {switches} (plane {options.plane}), two hypervisors, one VM")
             lab.down()
             lab.up()
             migrate_under_load(verdict, lab)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The lab: a client network, an access switch, two hypervisors and a controller on one machine.
 
-usage: lab.py [--prefix P] [--build DIR] up [--plane ebpf|dpdk]
+usage: lab.py [--prefix P] [--build DIR] up [--plane ebpf|dpdk] [--topology one-switch|two-switches]
                                                   make it, with VM web-1 on host-a; stays up
        lab.py [--prefix P] down                   remove it, also a half-made or a killed one
        lab.py [--prefix P] exec PLACE -- COMMAND...
@@ -29,19 +29,20 @@ VM = "web-1"
 VM_ADDRESSES = ("10.1.0.10", "fd00:1::10")
 HOSTS = ("host-a", "host-b")
 PLANES = ("ebpf", "dpdk")
-DAEMONS = ("switch", "agent-host-a", "agent-host-b", "controller")
+DAEMONS = ("switch", "switch-2", "agent-host-a", "agent-host-b", "controller")
 
 
 class Lab:
-    def __init__(self, prefix="gw-", build=None, plane="ebpf", **options):
-        self.prefix, self.plane = prefix, plane
+    def __init__(self, prefix="gw-", build=None, plane="ebpf", topology="one-switch", **options):
+        self.prefix, self.plane, self.topology = prefix, plane, topology
         self.build = pathlib.Path(build or ROOT / "build").resolve()
         self.out = ROOT / "lab" / "out" / prefix
         self.run = pathlib.Path("/run/godwit-lab-" + prefix)
         self.shm = pathlib.Path("/dev/shm/godwit-lab-" + prefix)
         self.bpffs = self.out / "bpf"
         self.files = configuration.Files(self, **options)
-        self.daemons = {name: Daemon(self, name) for name in DAEMONS}
+        places = network.places_of(topology)
+        self.daemons = {one.name: one for one in (Daemon(self, name) for name in DAEMONS) if one.place in places}
 
     # ---- what programs and people use ----
 
@@ -68,6 +69,10 @@ class Lab:
         return [str(self.build / "cli" / "godwit"), "--server", f"unix:{self.api_socket}", "--token-file",
                 str(self.token_file), *words]
 
+    def way_to(self, host):
+        """The steering mode that a migration to this host needs."""
+        return "vxlan" if network.switch_of(host, self.topology) != "switch" else "l2"
+
     # ---- up ----
 
     def is_up(self):
@@ -79,11 +84,11 @@ class Lab:
         self.down()
         for directory in (self.out, self.run, self.shm, self.bpffs):
             directory.mkdir(parents=True, exist_ok=True)
-        network.make(self.prefix, self.plane)
+        network.make(self.prefix, self.plane, self.topology)
         network.run("mount", "-t", "bpf", "bpf", str(self.bpffs))
         self.files.write()
-        for name in DAEMONS:
-            self.daemons[name].start()
+        for daemon in self.daemons.values():
+            daemon.start()
         self.start_vm()
         (self.out / "ready").touch()
 
@@ -141,7 +146,7 @@ def describe(lab):
     print(f"""The lab is up.
   API          unix:{lab.api_socket}
   token file   {lab.token_file}
-  places       {', '.join(network.PLACES)}
+  places       {', '.join(network.places_of(lab.topology))}
   VM           {VM} on host-a, {VM_ADDRESSES[0]} and {VM_ADDRESSES[1]}: ssh, http, redis, recordd
   logs         {lab.out}
 
@@ -149,7 +154,7 @@ def describe(lab):
   export PATH={lab.build / 'cli'}:$PATH
 
   ./run lab exec client -- ssh -i {lab.out / 'id'} -o UserKnownHostsFile={host_key} root@{VM_ADDRESSES[0]}
-  godwit vm migrate {VM} --to host-b --wait""")
+  godwit vm migrate {VM} --to host-b --steering {lab.way_to('host-b')} --wait""")
 
 
 def parse(arguments):
@@ -159,6 +164,8 @@ def parse(arguments):
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="make the lab and leave it running")
     up.add_argument("--plane", choices=PLANES, default="ebpf", help="who forwards in the switch (default: ebpf)")
+    up.add_argument("--topology", choices=network.TOPOLOGIES, default="one-switch",
+                    help="two-switches: host-b is behind a switch of its own (default: one-switch)")
     commands.add_parser("down", help="remove the lab")
     run_in = commands.add_parser("exec", help="run a command in a place")
     run_in.add_argument("place", choices=network.PLACES)
@@ -180,7 +187,8 @@ def main(arguments):
     options = parse(arguments)
     if os.geteuid() != 0:
         sys.exit("./run lab: needs root")
-    lab = Lab(options.prefix, build=options.build, plane=getattr(options, "plane", "ebpf"))
+    lab = Lab(options.prefix, build=options.build, plane=getattr(options, "plane", "ebpf"),
+              topology=getattr(options, "topology", "one-switch"))
     if options.command == "exec":
         execute(lab, options.place, options.words)
     with lab.locked():

@@ -1,8 +1,14 @@
-"""The lab's networks: five namespaces, the access switch's ports, the management network.
+"""The lab's networks: a namespace for each place, the access switch's ports, the management network.
 
     client --uplink-- switch --host-a-- host-a      client network 10.1.0.0/24, fd00:1::/64
                            \\--host-b-- host-b
     controller, switch, host-a, host-b              management network 10.99.0.0/24
+
+Topology two-switches: host-b is behind a switch of its own, which the first one reaches over an underlay, by a tunnel that
+the switches make. It has no other way out.
+
+    client --uplink-- switch --host-a-- host-a
+                         \\--fabric-- switch-2 --host-b-- host-b       underlay 10.98.0.0/30
 
 On plane ebpf the switch's ports are in a bridge, which switches what is not managed. Plane dpdk does that itself, and
 has the hosts' VMs by vhost-user: there is no network between switch and hosts then, but one socket a host.
@@ -17,10 +23,24 @@ import subprocess
 import time
 
 HOSTS = ("host-a", "host-b")
-PLACES = ("client", "switch", "host-a", "host-b", "controller")
-MANAGEMENT = {"controller": "10.99.0.1", "switch": "10.99.0.2", "host-a": "10.99.0.3", "host-b": "10.99.0.4"}
+TOPOLOGIES = ("one-switch", "two-switches")
+PLACES = ("client", "switch", "switch-2", "host-a", "host-b", "controller")
+MANAGEMENT = {"controller": "10.99.0.1", "switch": "10.99.0.2", "host-a": "10.99.0.3", "host-b": "10.99.0.4",
+              "switch-2": "10.99.0.5"}
+MTU = 1500
+# Room for a tunnel's headers: RFC 7348.
+UNDERLAY, UNDERLAY_MTU = {"switch": "10.98.0.1", "switch-2": "10.98.0.2"}, MTU + 50
 CLIENT_ADDRESSES = ("10.1.0.1/24", "fd00:1::1/64")
 NETNS = pathlib.Path("/run/netns")
+
+
+def places_of(topology):
+    return [place for place in PLACES if topology == "two-switches" or place != "switch-2"]
+
+
+def switch_of(host, topology):
+    """The place of the switch that a host is behind."""
+    return "switch-2" if topology == "two-switches" and host == "host-b" else "switch"
 
 
 def namespace(prefix, place):
@@ -69,10 +89,11 @@ def _veth(prefix, one, one_name, other, other_name):
         "peer", "name", other_name, "netns", namespace(prefix, other))
 
 
-def _client_network(prefix, places, plane):
+def _client_network(prefix, places, plane, topology):
     hosts = HOSTS if plane == "ebpf" else ()  # plane dpdk comes to the sockets of the hosts' QEMUs
-    for place, port in (("client", "uplink"), *((host, host) for host in hosts)):
-        _veth(prefix, "switch", port, place, "eth0")
+    _veth(prefix, "switch", "uplink", "client", "eth0")
+    for host in hosts:
+        _veth(prefix, switch_of(host, topology), host, host, "eth0")
     # XDP on the uplink redirects whole frames: a checksum left to be finished by a device would never be.
     # And it answers ARP itself: without GRO on the far end of a veth such answers vanish silently.
     places["client"].run("ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off", "gro", "on")
@@ -83,16 +104,28 @@ def _client_network(prefix, places, plane):
         # Without GRO on the far end, frames that XDP redirects into a veth vanish silently.
         places[host].run("ethtool", "-K", "eth0", "gro", "on")
         _bridge(places[host], "br0", ["eth0"])
-    if plane == "ebpf":
-        _bridge(places["switch"], "br0", ["uplink", *hosts])
-    else:
+    if plane != "ebpf":
         places["switch"].ip("link set uplink up")
+        return
+    for place in ("switch", "switch-2"):
+        ports = ["uplink"] if place == "switch" else []
+        ports += [host for host in hosts if switch_of(host, topology) == place]
+        if place in places:
+            _bridge(places[place], "br0", ports)
+
+
+def _underlay(prefix, places, plane):
+    _veth(prefix, "switch", "fabric", "switch-2", "fabric")
+    for name, address in UNDERLAY.items():
+        places[name].ip(f"link set fabric mtu {UNDERLAY_MTU} up")
+        if plane == "ebpf":  # on plane dpdk the switch itself has the address
+            places[name].ip(f"address add {address}/30 dev fabric")
 
 
 def _management_network(prefix, places):
     ports = []
     for place in MANAGEMENT:
-        if place != "controller":
+        if place in places and place != "controller":
             _veth(prefix, "controller", place, place, "mgmt0")
             ports.append(place)
             places[place].ip(f"address add {MANAGEMENT[place]}/24 dev mgmt0")
@@ -101,14 +134,16 @@ def _management_network(prefix, places):
     places["controller"].ip(f"address add {MANAGEMENT['controller']}/24 dev br-mgmt")
 
 
-def make(prefix, plane="ebpf"):
-    places = {name: Place(prefix, name) for name in PLACES}
+def make(prefix, plane="ebpf", topology="one-switch"):
+    places = {name: Place(prefix, name) for name in places_of(topology)}
     for name, place in places.items():
         run("ip", "netns", "add", namespace(prefix, name))
         if name != "client":
             _quiet(place)
         place.ip("link set lo up")
-    _client_network(prefix, places, plane)
+    _client_network(prefix, places, plane, topology)
+    if "switch-2" in places:
+        _underlay(prefix, places, plane)
     _management_network(prefix, places)
 
 
