@@ -40,7 +40,7 @@ int underlay(struct __sk_buff *skb)
     }
     if (outer == STEER_OUTER_OTHER || outer == STEER_OUTER_MINE)
         return TC_ACT_OK;
-    count_reason(steer_outer_why(outer));
+    count_packet(skb->ifindex, STEER_DROP, steer_outer_why(outer));
     return TC_ACT_SHOT;
 }
 
