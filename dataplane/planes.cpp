@@ -1,7 +1,11 @@
 #include "dataplane/planes.hpp"
 
+#include "lib/log.hpp"
+
+#include "dataplane/dpdk/left.hpp"
 #include "dataplane/dpdk/plane.hpp"
 #include "dataplane/idle_limits.hpp"
+#include "ebpf/left.hpp"
 #include "ebpf/plane.hpp"
 
 namespace godwit::dataplane {
@@ -11,15 +15,23 @@ TableSizes sizes_of(const SwitchConfig& config) {
     return {config.tables.sessions_v4, config.tables.sessions_v6, config.tables.handshakes};
 }
 
-Result<std::unique_ptr<Plane>> open_ebpf(const SwitchConfig& config) {
-    ebpf::PlaneOptions options{
-        config.bpffs, {}, sizes_of(config), limits_of(idle_limits(config.timeouts))};
+std::string table_dir(const SwitchConfig& config) {
+    return config.dpdk.table_dir.empty() ? "/dev/shm/godwit-" + config.id : config.dpdk.table_dir;
+}
+std::string table_file(const SwitchConfig& config) {
+    return table_dir(config) + "/dpdk-sessions";
+}
+
+Result<std::unique_ptr<Plane>> open_ebpf(const SwitchConfig& config, LeftTables* left) {
+    ebpf::PlaneOptions options{config.bpffs,         {},
+                               sizes_of(config),     limits_of(idle_limits(config.timeouts)),
+                               name_hash(config.id), left};
     for (const PortConfig& port : config.ports)
         options.ports.push_back({port.name, port.interface, port.role, tunnel_of(port)});
     return ebpf::EbpfPlane::open(options);
 }
 
-Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config) {
+Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config, LeftTables* left) {
     dpdk::PlaneOptions options;
     for (const PortConfig& port : config.ports) {
         Result<Device> device =
@@ -28,7 +40,9 @@ Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config) {
         options.ports.push_back({port.name, port.role, *device});
     }
     const DpdkConfig& dpdk = config.dpdk;
-    options.table_dir = dpdk.table_dir.empty() ? "/dev/shm/godwit-" + config.id : dpdk.table_dir;
+    options.table_dir = table_dir(config);
+    options.owner = name_hash(config.id);
+    options.left = left;
     options.sizes = sizes_of(config);
     options.limits = limits_of(idle_limits(config.timeouts));
     options.workers = dpdk.workers;
@@ -39,10 +53,35 @@ Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config) {
     return dpdk::DpdkPlane::open(options);
 }
 
+// What this switch has left under the other plane, when it is newer than what it has under this one.
+Result<std::unique_ptr<LeftTables>> left_by_the_other(const SwitchConfig& config) {
+    const std::uint64_t owner = name_hash(config.id);
+    const bool is_dpdk = config.plane == PlaneKind::dpdk;
+    Result<std::unique_ptr<LeftTables>> other =
+        is_dpdk ? ebpf::find_left(config.bpffs, owner) : dpdk::find_left(table_file(config), owner);
+    if (!other || !*other) return other;
+    Result<std::uint64_t> own = is_dpdk ? dpdk::generation_of(table_file(config), owner)
+                                        : ebpf::generation_of(config.bpffs, owner);
+    if (!own) return std::unexpected(std::move(own).error());
+    if (other->get()->generation() > *own) return other;
+    // A take-over was cut short after the tables had changed hands: nobody may forward by the old ones.
+    Result<TableImage> stopped = other->get()->stop();
+    if (!stopped) return std::unexpected(std::move(stopped).error());
+    other->get()->remove();
+    return nullptr;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Plane>> open_plane(const SwitchConfig& config) {
-    return config.plane == PlaneKind::dpdk ? open_dpdk(config) : open_ebpf(config);
+    Result<std::unique_ptr<LeftTables>> left = left_by_the_other(config);
+    if (!left) return std::unexpected(std::move(left).error());
+    if (*left)
+        log::info("switch", "takes the tables over that plane " +
+                                std::string(config.plane == PlaneKind::dpdk ? "ebpf" : "dpdk") +
+                                " has left");
+    return config.plane == PlaneKind::dpdk ? open_dpdk(config, left->get())
+                                           : open_ebpf(config, left->get());
 }
 
 }  // namespace godwit::dataplane

@@ -15,7 +15,7 @@ namespace godwit::dataplane {
 
 using PortNames = std::array<std::uint64_t, STEER_TALLY_PORTS>;  // hashes; 0: the number is free
 
-inline std::uint64_t port_name_hash(const std::string& name) {
+inline std::uint64_t name_hash(const std::string& name) {
     std::uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a
     for (const char c : name) hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001b3ull;
     return std::max<std::uint64_t>(hash, 1);
@@ -27,7 +27,7 @@ template <typename GiveUp>
 std::vector<std::uint32_t> number_ports(std::span<std::uint64_t, STEER_TALLY_PORTS> names,
                                         const std::vector<std::string>& ports, GiveUp give_up) {
     std::vector<std::uint64_t> wanted;
-    for (const std::string& port : ports) wanted.push_back(port_name_hash(port));
+    for (const std::string& port : ports) wanted.push_back(name_hash(port));
     for (std::uint32_t number = 1; number < STEER_TALLY_PORTS; ++number)
         if (names[number] != 0 && std::ranges::find(wanted, names[number]) == wanted.end()) {
             give_up(number);

@@ -36,6 +36,8 @@ struct plane_settings {
     struct steer_config steer;
     uint32_t places_factor; /* odd */
     uint32_t reserved;
+    uint64_t owner;      /* hash of the switch's id */
+    uint64_t generation; /* dataplane/left_tables.hpp */
     struct plane_port_place places[1 << (32 - PLANE_PLACES_SHIFT)];
     uint64_t port_names[STEER_TALLY_PORTS]; /* dataplane/port_numbers.hpp */
 };

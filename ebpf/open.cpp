@@ -4,6 +4,7 @@
 
 #include "dataplane/port_numbers.hpp"
 #include "dataplane/table_config.hpp"
+#include "ebpf/pins.hpp"
 #include "ebpf/ports.hpp"
 #include "ebpf/state.hpp"
 
@@ -25,9 +26,6 @@ extern const size_t godwit_steer_object_bytes;
 namespace godwit::ebpf {
 namespace {
 
-constexpr const char* kTableNames[STEER_TABLES] = {"sessions4",   "sessions6", "handshakes4",
-                                                   "handshakes6", "chances4",  "chances6",
-                                                   "fragments4",  "fragments6"};
 // All but tx_ports: the kernel adds a flag to device maps, so libbpf finds that the pinned one differs. It
 // is filled anew from the configuration anyway.
 constexpr const char* kPinned[] = {
@@ -40,34 +38,19 @@ int quiet(enum libbpf_print_level level, const char* format, va_list arguments) 
     return vfprintf(stderr, format, arguments);
 }
 
-// The settings of an earlier process, if there are any. The layout is written when everything is there and
-// before any port is attached: tables without it belong to a process that was killed while it started, nobody
-// uses them, and ours may want another size.
-Result<bool> read_settings(const std::string& directory, plane_settings& settings) {
-    const std::string pin = directory + "/maps/settings";
+// Tables to adopt. Others that lie there are removed: of a process that was killed while it started, which may have
+// wanted another size, or older than those that are taken over.
+Result<bool> read_settings(const PlaneOptions& options, plane_settings& settings) {
+    Result<bool> whole = look_at_settings(options.bpffs, settings);
+    if (!whole) return whole;
+    if (*whole && !options.left) return true;
     std::error_code error;
-    Fd map(bpf_obj_get(pin.c_str()));
-    if (!map) {
-        std::filesystem::remove_all(directory + "/maps", error);
-        return false;
-    }
-    bpf_map_info info{};
-    __u32 bytes = sizeof(info);
-    std::uint32_t zero = 0;
-    const bool same_size = bpf_obj_get_info_by_fd(map.get(), &info, &bytes) == 0 &&
-                           info.value_size == sizeof(plane_settings);
-    const bool readable = same_size && bpf_map_lookup_elem(map.get(), &zero, &settings) == 0;
-    if (readable && settings.layout == 0) {
-        std::filesystem::remove_all(directory + "/maps", error);
-        return false;
-    }
-    if (!readable || settings.layout != GODWIT_LAYOUT)
-        return fail(Fault::Conflict, "adopt " + pin,
-                    "the tables there have another layout than this version (" +
-                        std::to_string(GODWIT_LAYOUT) +
-                        "); finish or cancel the running migrations, then remove " + directory,
-                    "layout-mismatch");
-    return true;
+    std::filesystem::remove_all(options.bpffs + "/links", error);
+    std::filesystem::remove_all(options.bpffs + "/maps", error);
+    Result<void> ready = prepare_bpffs(options.bpffs + "/maps");
+    if (ready) ready = prepare_bpffs(options.bpffs + "/links");
+    if (!ready) return std::unexpected(std::move(ready).error());
+    return false;
 }
 
 Result<Object> load(const std::string& directory, const steer_config& config) {
@@ -200,10 +183,12 @@ Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& op
     state->ports = std::move(*ports);
 
     plane_settings earlier{};
-    Result<bool> adopts = read_settings(options.bpffs, earlier);
+    Result<bool> adopts = read_settings(options, earlier);
     if (!adopts) return std::unexpected(std::move(adopts).error());
-    state->adopted = *adopts;
-    const steer_config config = *adopts ? earlier.steer : dataplane::fresh_config(options.sizes);
+    state->adopted = *adopts || options.left;
+    const steer_config config = *adopts        ? earlier.steer
+                                : options.left ? options.left->config()
+                                               : dataplane::fresh_config(options.sizes);
     Result<Object> object = load(options.bpffs, config);
     if (!object) return std::unexpected(std::move(object).error());
     state->object = std::move(*object);
@@ -229,6 +214,12 @@ Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& op
     set.ticks_per_second = *hz;
     fill_settings(set, state->ports);
     state->cpus = libbpf_num_possible_cpus();
+    set.owner = options.owner;
+    set.generation = std::max<std::uint64_t>(earlier.generation, 1);
+    if (options.left) {
+        Result<void> taken = take_over(*state);
+        if (!taken) return std::unexpected(std::move(taken).error());
+    }
     state->port_numbers = number_ports(set, state->map_fd("tallies"),
                                        static_cast<std::size_t>(state->cpus), state->ports);
     set.layout = GODWIT_LAYOUT;
@@ -241,7 +232,8 @@ Result<std::unique_ptr<dataplane::Plane>> EbpfPlane::open(const PlaneOptions& op
     state->tap = std::move(*tap);
 
     std::unique_ptr<EbpfPlane> plane(new EbpfPlane(std::move(state)));
-    Result<void> attached = plane->attach_ports();
+    if (options.left) options.left->remove();
+    Result<void> attached = plane->attach_ports(Which::running);
     if (!attached) return std::unexpected(std::move(attached).error());
     return plane;
 }

@@ -7,6 +7,7 @@
 
 #include "lib/error.hpp"
 
+#include "dataplane/left_tables.hpp"
 #include "dataplane/plane.hpp"
 
 #include <memory>
@@ -20,6 +21,9 @@ struct PlaneOptions {
     std::vector<dataplane::PortSetup> ports;
     dataplane::TableSizes sizes;  // for new tables; adopted ones keep theirs
     dataplane::IdleLimits limits{STEER_TIMEOUTS_DEFAULT_S};
+    std::uint64_t owner = 0;  // hash of the switch's id
+    // What another plane has left: taken over, in place of whatever is pinned.
+    dataplane::LeftTables* left = nullptr;
 };
 
 class EbpfPlane final : public dataplane::Plane {
@@ -30,7 +34,7 @@ public:
 
     bool adopted() const override;
     std::vector<dataplane::PortState> ports() override;
-    Result<void> start() override { return {}; }  // ports are attached by open()
+    Result<void> start() override;  // on ports where nothing has run
     Result<void> set_vm(std::uint16_t vm, const dataplane::VmSetup& setup) override;
     Result<void> clear_vm(std::uint16_t vm) override;
     vm_record& record(std::uint16_t vm) override;
@@ -61,7 +65,8 @@ public:
 
 private:
     explicit EbpfPlane(std::unique_ptr<State> state);
-    Result<void> attach_ports();
+    enum class Which { running, rest };
+    Result<void> attach_ports(Which which);
     std::unique_ptr<State> state_;
 };
 

@@ -141,7 +141,13 @@ void remove_other_links(const std::string& links, const std::vector<PortState>& 
     }
 }
 
-Result<void> EbpfPlane::attach_ports() {
+Result<void> EbpfPlane::start() {
+    return attach_ports(Which::rest);
+}
+
+// Where programs of an earlier process run they are replaced at once. Elsewhere the VMs have been told first: without
+// their addresses a program would pass their packets to the bridge.
+Result<void> EbpfPlane::attach_ports(Which which) {
     const bool all_tc = is_all_tc(state_->ports);
     for (PortState& port : state_->ports) {
         bpf_devmap_val out{};
@@ -155,6 +161,8 @@ Result<void> EbpfPlane::attach_ports() {
     if (!known) return known;
     const std::string links = state_->options.bpffs + "/links/";
     for (PortState& port : state_->ports) {
+        const bool runs = std::filesystem::exists(links + port.interface + "-tc");
+        if (which == Which::running ? !runs : !port.program.empty()) continue;
         // XDP first: what it passes to a tc program that decides everything would be decided twice.
         const bool by_xdp = has_xdp(port, all_tc);
         Result<std::string> xdp =
@@ -170,7 +178,7 @@ Result<void> EbpfPlane::attach_ports() {
                 std::move(xdp ? tc.error() : xdp.error()).within("port " + port.name));
         port.program = by_xdp ? *xdp : *tc;
     }
-    remove_other_links(links, state_->ports);
+    if (which == Which::rest) remove_other_links(links, state_->ports);
     return {};
 }
 

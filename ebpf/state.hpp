@@ -14,6 +14,9 @@
 
 namespace godwit::ebpf {
 
+// Fills the fresh tables of `state` with what PlaneOptions::left has (ebpf/take_over.cpp).
+Result<void> take_over(EbpfPlane::State& state);
+
 struct EbpfPlane::State {
     PlaneOptions options;
     bool adopted = false;

@@ -21,7 +21,7 @@ MAY_INCLUDE = {
 }
 # The arrows against the grain: a plane implements the interface its program declares, and sizes its tables as all do.
 INTERFACES = {("ebpf", "dataplane/plane.hpp"), ("ebpf", "dataplane/table_config.hpp"),
-              ("ebpf", "dataplane/port_numbers.hpp")}
+              ("ebpf", "dataplane/port_numbers.hpp"), ("ebpf", "dataplane/left_tables.hpp")}
 # Who reads a region's file needs to know how it is laid out, and nothing else of the agent.
 LAYOUT = "vm_agent/layout/"
 MAY_READ_LAYOUT = {"cli"}

@@ -120,6 +120,31 @@ std::vector<std::uint32_t> numbers_of(TableFile& file,
     });
 }
 
+// Frames that the other plane has forwarded already, while the ports were being opened.
+void throw_away_what_has_come(const Environment& environment) {
+    constexpr int kBurstsMax = 4096;  // more than any queue holds
+    std::array<rte_mbuf*, kBurstMax> frames;
+    const auto empty = [&](std::uint16_t ethdev, std::uint16_t queue) {
+        for (int i = 0; i < kBurstsMax; ++i) {
+            const std::uint16_t count = rte_eth_rx_burst(ethdev, queue, frames.data(), kBurstMax);
+            if (count == 0) return;
+            rte_pktmbuf_free_bulk(frames.data(), count);
+        }
+    };
+    for (std::size_t port = 0; port < environment.ethdevs().size(); ++port)
+        for (std::uint16_t queue = 0; queue < environment.queues()[port]; ++queue)
+            empty(environment.ethdevs()[port], queue);
+}
+
+Result<void> take_over(dataplane::LeftTables& left, TableFile& file, Environment& environment) {
+    Result<dataplane::TableImage> image = left.stop();
+    if (!image) return std::unexpected(std::move(image).error().within("take the tables over"));
+    throw_away_what_has_come(environment);
+    file.fill(*image, left.generation() + 1);
+    left.remove();
+    return {};
+}
+
 // In /dev/shm anybody could have made it first, and would own the sessions.
 Result<void> make_place(const std::string& folder) {
     const std::filesystem::path place = std::filesystem::path(folder + "/.").parent_path();
@@ -168,14 +193,21 @@ Result<std::unique_ptr<dataplane::Plane>> DpdkPlane::open(const PlaneOptions& op
     state->options = options;
     Result<void> place = make_place(options.table_dir);
     if (!place) return std::unexpected(std::move(place).error());
+    const std::string path = options.table_dir + "/dpdk-sessions";
     Result<std::unique_ptr<TableFile>> file =
-        TableFile::open(options.table_dir + "/dpdk-sessions", options.sizes);
+        options.left ? TableFile::make(path, options.left->config(), options.owner)
+                     : TableFile::open(path, options.sizes, options.owner);
     if (!file) return std::unexpected(std::move(file).error());
     state->file = std::move(*file);
     Result<std::unique_ptr<Environment>> environment = Environment::start(environment_of(options));
     if (!environment) return std::unexpected(std::move(environment).error());
     state->environment = std::move(*environment);
 
+    // With the ports open, because until then it may fail and the other plane had better forward.
+    if (options.left) {
+        Result<void> taken = take_over(*options.left, *state->file, *state->environment);
+        if (!taken) return std::unexpected(std::move(taken).error());
+    }
     Tables& tables = state->file->tables();
     state->stations = std::make_unique<Stations>(rte_rand(), kTicksPerSecond);
     Result<std::unique_ptr<DpdkTap>> tap = DpdkTap::make(DpdkTap::kRingBytes, options.workers);

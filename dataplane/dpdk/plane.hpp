@@ -5,6 +5,7 @@
 #include "lib/error.hpp"
 
 #include "dataplane/device.hpp"
+#include "dataplane/left_tables.hpp"
 #include "dataplane/plane.hpp"
 
 #include <memory>
@@ -22,6 +23,9 @@ struct PlaneOptions {
     std::vector<Port> ports;  // at most kPortsMax
     std::string table_dir;    // exists or can be made, on tmpfs or hugetlbfs; "dpdk-sessions" in it
     dataplane::TableSizes sizes;  // for a new table
+    std::uint64_t owner = 0;      // hash of the switch's id
+    // What another plane has left: taken over, in place of whatever lies in table_dir.
+    dataplane::LeftTables* left = nullptr;
     dataplane::IdleLimits limits{STEER_TIMEOUTS_DEFAULT_S};
     std::uint32_t workers = 1;
     std::vector<std::uint32_t> lcores;  // as in EnvironmentOptions

@@ -1,5 +1,7 @@
 #include "dataplane/dpdk/resets.hpp"
 
+#include <algorithm>
+
 namespace godwit::dpdk {
 namespace {
 
@@ -47,6 +49,22 @@ void Resets::add(const steer_key& key) {
 void Resets::remove(const steer_key& key) {
     Entry* entry = find(key);
     if (entry) entry->order.store(kEmpty, kRelaxed);
+}
+
+std::vector<steer_key> Resets::all() const {
+    std::vector<std::pair<std::uint32_t, steer_key>> found;
+    for (const auto& set : sets_)
+        for (const Entry& entry : set) {
+            const std::uint32_t order = entry.order.load(std::memory_order_acquire);
+            if (order < kFirst) continue;
+            Words words;
+            for (std::size_t i = 0; i < words.size(); ++i) words[i] = entry.words[i].load(kRelaxed);
+            found.emplace_back(order, std::bit_cast<steer_key>(words));
+        }
+    std::ranges::sort(found, {}, &std::pair<std::uint32_t, steer_key>::first);
+    std::vector<steer_key> keys;
+    for (const auto& [order, key] : found) keys.push_back(key);
+    return keys;
 }
 
 void Resets::repair() {

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <bit>
 #include <cstdint>
+#include <vector>
 
 namespace godwit::dpdk {
 
@@ -22,6 +23,8 @@ public:
     bool contains(const steer_key& key) { return find(key) != nullptr; }
     // A new session of that name ends the matter.
     void remove(const steer_key& key);
+    // All of them, the oldest first.
+    std::vector<steer_key> all() const;
     // An entry whose writer was killed in the middle of it is given up.
     void repair();
 

@@ -30,6 +30,8 @@ struct TableFile::Header {
     std::uint64_t bytes;
     struct steer_config config;
     std::array<std::uint64_t, STEER_TALLY_PORTS> port_names;
+    std::uint64_t owner;       // hash of the switch's id
+    std::uint64_t generation;  // dataplane/left_tables.hpp
 };
 
 namespace {
@@ -103,6 +105,14 @@ Result<void> make_room(int fd, std::size_t bytes, const std::string& path) {
     return {};
 }
 
+std::unexpected<Error> another_layout(const std::string& path) {
+    return fail(Fault::Conflict, "adopt " + path,
+                "the tables there have another layout than this version (" +
+                    std::to_string(GODWIT_LAYOUT) +
+                    "); finish or cancel the running migrations, then remove the file",
+                "layout-mismatch");
+}
+
 }  // namespace
 
 std::uint32_t tick_now() {
@@ -123,12 +133,13 @@ TableFile::~TableFile() {
 
 // The header that is there; with layout 0 one to be written, because there is nothing to take over.
 Result<TableFile::Header> TableFile::prepare(int fd, const std::string& path, std::size_t page,
-                                             const dataplane::TableSizes& sizes) {
+                                             const struct steer_config& config, std::uint64_t owner,
+                                             bool anew) {
     Header known{};
     const ssize_t got = pread(fd, &known, sizeof(known), 0);
     if (got < 0) return fail_errno(Fault::Rejected, "read " + path);
-    if (got == 0 || known.layout == 0 || known.boot != boot_id()) {
-        Header fresh{kMagic, 0, 0, boot_id(), 0, dataplane::fresh_config(sizes), {}};
+    if (anew || got == 0 || known.layout == 0 || known.boot != boot_id()) {
+        Header fresh{kMagic, 0, 0, boot_id(), 0, config, {}, owner, 1};
         fresh.bytes = bytes_of(fresh.config);
         Result<void> room = make_room(fd, whole_pages(fresh.bytes, page), path);
         if (!room) return std::unexpected(std::move(room).error());
@@ -139,17 +150,28 @@ Result<TableFile::Header> TableFile::prepare(int fd, const std::string& path, st
                        known.layout == GODWIT_LAYOUT && known.bytes == bytes_of(known.config) &&
                        fstat(fd, &about) == 0 &&
                        static_cast<std::uint64_t>(about.st_size) == whole_pages(known.bytes, page);
-    if (!whole)
-        return fail(Fault::Conflict, "adopt " + path,
-                    "the tables there have another layout than this version (" +
-                        std::to_string(GODWIT_LAYOUT) +
-                        "); finish or cancel the running migrations, then remove the file",
-                    "layout-mismatch");
+    if (!whole) return another_layout(path);
     return known;
 }
 
 Result<std::unique_ptr<TableFile>> TableFile::open(const std::string& path,
-                                                   const dataplane::TableSizes& sizes) {
+                                                   const dataplane::TableSizes& sizes,
+                                                   std::uint64_t owner) {
+    Result<std::unique_ptr<TableFile>> table =
+        open(path, dataplane::fresh_config(sizes), owner, /*anew=*/false);
+    if (table) table->get()->commit();
+    return table;
+}
+
+Result<std::unique_ptr<TableFile>> TableFile::make(const std::string& path,
+                                                   const struct steer_config& config,
+                                                   std::uint64_t owner) {
+    return open(path, config, owner, /*anew=*/true);
+}
+
+Result<std::unique_ptr<TableFile>> TableFile::open(const std::string& path,
+                                                   const struct steer_config& config,
+                                                   std::uint64_t owner, bool anew) {
     Result<int> fd = open_alone(path);
     if (!fd) return std::unexpected(std::move(fd).error());
     Descriptor file{*fd};
@@ -160,7 +182,7 @@ Result<std::unique_ptr<TableFile>> TableFile::open(const std::string& path,
         if (ours) unlink(path.c_str());
         return std::unexpected(std::move(page).error());
     }
-    Result<Header> header = prepare(file.fd, path, *page, sizes);
+    Result<Header> header = prepare(file.fd, path, *page, config, owner, anew);
     if (!header) return std::unexpected(std::move(header).error());
     const std::size_t bytes = whole_pages(header->bytes, *page);
     // Populated: a first touch in the middle of a burst would cost microseconds.
@@ -171,10 +193,48 @@ Result<std::unique_ptr<TableFile>> TableFile::open(const std::string& path,
         new TableFile(file.release(), static_cast<std::byte*>(memory), bytes));
     table->adopted_ = header->layout != 0;
     if (!table->adopted_) *reinterpret_cast<Header*>(memory) = *header;
+    reinterpret_cast<Header*>(memory)->owner = owner;
     table->lay_out();
     if (table->adopted_) table->repaired_ = repair(table->tables_);
-    __atomic_store_n(&reinterpret_cast<Header*>(memory)->layout, GODWIT_LAYOUT, __ATOMIC_RELEASE);
     return table;
+}
+
+// From here on the tables count.
+void TableFile::commit() {
+    __atomic_store_n(&reinterpret_cast<Header*>(memory_)->layout, GODWIT_LAYOUT, __ATOMIC_RELEASE);
+}
+
+void TableFile::fill(const dataplane::TableImage& image, std::uint64_t generation) {
+    auto& header = *reinterpret_cast<Header*>(memory_);
+    const dataplane::TableClock clock{tick_now(), kTicksPerSecond};
+    for (unsigned t = 0; t < STEER_TABLES; ++t)
+        dataplane::carry_over(image, static_cast<enum steer_table>(t), tables_.lines[t], clock);
+    dataplane::carry_over(image, tables_.vms, clock);
+    for (const steer_key& key : image.resets) tables_.resets->add(key);
+    const CounterSet& counters = tables_.counters.front();  // the sums are the first worker's
+    std::ranges::copy(image.tallies, counters.tallies.begin());
+    header.port_names = image.port_names;
+    for (const dataplane::TableImage::Backend& one : image.backends)
+        counters.backends[one.index] = {one.counters.packets_to, one.counters.packets_from,
+                                        one.counters.fenced};
+    repaired_ = repair(tables_);
+    adopted_ = true;
+    header.beat = clock.tick;
+    header.generation = generation;
+    commit();
+}
+
+std::uint64_t TableFile::generation() const {
+    return reinterpret_cast<const Header*>(memory_)->generation;
+}
+
+Result<std::uint64_t> TableFile::generation_of(const std::string& path, std::uint64_t owner) {
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)};
+    Header known{};
+    if (file.fd < 0 || pread(file.fd, &known, sizeof(known), 0) != ssize_t{sizeof(known)}) return 0;
+    if (known.magic != kMagic || known.layout == 0 || known.boot != boot_id()) return 0;
+    if (known.layout != GODWIT_LAYOUT) return another_layout(path);
+    return known.owner == owner ? known.generation : 0;
 }
 
 void TableFile::lay_out() {

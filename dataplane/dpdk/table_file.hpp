@@ -8,6 +8,7 @@
 #include "lib/error.hpp"
 
 #include "dataplane/dpdk/repair.hpp"
+#include "dataplane/left_tables.hpp"
 
 #include <chrono>
 #include <memory>
@@ -24,7 +25,16 @@ public:
     // Makes `path`, or takes over what an earlier process has left there, repaired. Conflict: another process
     // has it, or another layout wrote it ("layout-mismatch"); Rejected: `path` is not in memory, or has no room.
     static Result<std::unique_ptr<TableFile>> open(const std::string& path,
-                                                   const dataplane::TableSizes& sizes);
+                                                   const dataplane::TableSizes& sizes,
+                                                   std::uint64_t owner = 0);
+    // Makes `path` anew, in place of whatever lies there, for tables of this geometry that fill() brings. Until then
+    // it is nobody's.
+    static Result<std::unique_ptr<TableFile>> make(const std::string& path,
+                                                   const struct steer_config& config,
+                                                   std::uint64_t owner);
+    void fill(const dataplane::TableImage& image, std::uint64_t generation);
+    // Of what can be adopted there: 0 when nothing can. Conflict as for open().
+    static Result<std::uint64_t> generation_of(const std::string& path, std::uint64_t owner);
     ~TableFile();
     TableFile(const TableFile&) = delete;
     TableFile& operator=(const TableFile&) = delete;
@@ -32,6 +42,8 @@ public:
     Tables& tables() { return tables_; }
     // dataplane/port_numbers.hpp, of CounterSet::tallies.
     std::span<std::uint64_t, STEER_TALLY_PORTS> port_names() const;
+    std::uint64_t generation() const;
+    // Also when another plane's tables fill it.
     bool adopted() const { return adopted_; }
     // What was found; all 0 unless adopted.
     const Repaired& repaired() const { return repaired_; }
@@ -44,8 +56,13 @@ private:
     struct Header;
     TableFile(int fd, std::byte* memory, std::size_t bytes);
     static Result<Header> prepare(int fd, const std::string& path, std::size_t page,
-                                  const dataplane::TableSizes& sizes);
+                                  const struct steer_config& config, std::uint64_t owner,
+                                  bool anew);
+    static Result<std::unique_ptr<TableFile>> open(const std::string& path,
+                                                   const struct steer_config& config,
+                                                   std::uint64_t owner, bool anew);
     void lay_out();
+    void commit();
 
     int fd_;  // its lock keeps others out
     std::byte* memory_;

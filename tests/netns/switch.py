@@ -75,6 +75,26 @@ class Switch:
             while b"READY=1" not in ready.recv(4096):
                 pass
 
+    def turn_to(self, plane, broken=False):
+        """What the next start() runs; `broken`: with a port whose interface does not exist."""
+        config = self.directory / "switch.yaml"
+        lines = [line for line in config.read_text().splitlines() if "no-such" not in line]
+        lines = [f"plane: {plane}" if line.startswith("plane: ") else line for line in lines]
+        lines += ["  - {name: broken, interface: no-such, role: vm}"] if broken else []
+        config.write_text("\n".join(lines) + "\n")
+        self.plane = plane
+
+    def start_and_kill(self, after):
+        """A process that is killed in so many seconds, wherever it is by then."""
+        process = subprocess.Popen(
+            ["nsenter", f"--net={places.path_of('switch')}", "--", self.program, "--config",
+             str(self.directory / "switch.yaml")], stderr=self.log)
+        try:
+            process.wait(timeout=after)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
     def refuses_to_start(self):
         """The exit code; it must not come up."""
         self.write_yaml()

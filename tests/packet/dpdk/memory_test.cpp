@@ -5,6 +5,7 @@
 #include "steering/steer.h"
 
 #include "dataplane/dpdk/ending.hpp"
+#include "dataplane/dpdk/left.hpp"
 #include "dataplane/dpdk/repair.hpp"
 #include "dataplane/dpdk/resets.hpp"
 #include "dataplane/dpdk/shard.hpp"
@@ -146,6 +147,57 @@ TEST_F(SessionFile, OneOnADiskIsRefusedAndLeavesNothing) {
     EXPECT_EQ(file.error().fault, Fault::Rejected);
     EXPECT_NE(file.error().cause.find("set dpdk.table_dir"), std::string::npos);
     EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+// The clocks differ, ages do not.
+TEST_F(SessionFile, TablesOfAnotherClockKeepTheirAges) {
+    const std::string other = path_ + "-other";
+    auto from = open();
+    const steer_key key = pin(from->tables(), 4000, 1);
+    from->tables().resets->add(key);
+    for (const dpdk::CounterSet& worker : from->tables().counters) worker.tallies[3].packets[7] = 9;
+    from->tables().counters[1].backends[7].to = 5;
+    from->tables().vms[3].steer = STEER_VALID;
+    from->tables().vms[3].longest_gap = 200;
+    const auto seed = from->tables().config.seed[0];
+    from.reset();
+    auto left = dpdk::find_left(path_, 0);
+    ASSERT_TRUE(left && *left) << "nobody runs on it";
+    EXPECT_EQ((*left)->generation(), 1u);
+    auto image = (*left)->stop();
+    ASSERT_TRUE(image);
+    image->clock = {1001, 100};  // pinned at tick 1: ten seconds ago
+    auto made = dpdk::TableFile::make(other, (*left)->config(), 0);
+    ASSERT_TRUE(made) << made.error().text();
+    EXPECT_EQ(*dpdk::TableFile::generation_of(other, 0), 0u) << "not before it is filled";
+    (*made)->fill(*image, 2);
+    (*left)->remove();
+    EXPECT_EQ(*dpdk::TableFile::generation_of(path_, 0), 0u);
+    EXPECT_EQ(*dpdk::TableFile::generation_of(other, 0), 2u);
+    EXPECT_EQ(*dpdk::TableFile::generation_of(other, 77), 0u) << "another switch's";
+    dpdk::Tables& tables = (*made)->tables();
+    EXPECT_TRUE(knows(tables, key));
+    EXPECT_EQ(tables.config.seed[0], seed) << "or nothing would be found";
+    EXPECT_TRUE(tables.resets->contains(key));
+    EXPECT_EQ(tables.vms[3].sessions[1], 1u);
+    EXPECT_EQ(tables.vms[3].longest_gap, 1000u) << "2 s";
+    EXPECT_EQ(tables.counters[0].tallies[3].packets[7], 9u * tables.counters.size())
+        << "all workers'";
+    EXPECT_EQ(tables.counters[0].backends[7].to, 5u);
+    steer_plane plane{.tables = &tables};
+    std::uint32_t meta = 0;
+    const steer_slot* slot = steer_find(&plane, STEER_SESSIONS4, &key, &meta);
+    const std::uint32_t age = dpdk::tick_now() - slot->last_tick;
+    EXPECT_GE(age, 10 * dpdk::kTicksPerSecond);
+    EXPECT_LT(age, 100 * dpdk::kTicksPerSecond);
+    unlink(other.c_str());
+}
+
+TEST(LeftTables, WhatWasTouchedAfterTheClockWasReadIsNotOld) {
+    const dataplane::TableClock from{5, 250}, to{1000, 500};
+    EXPECT_EQ(dataplane::carried_over(5, from, to), 1000u);
+    EXPECT_EQ(dataplane::carried_over(7, from, to), 1000u);
+    EXPECT_EQ(dataplane::carried_over(5u - 250, from, to), 500u) << "through the wrap";
 }
 
 TEST_F(SessionFile, WhatAKillHasLeftHalfDoneIsPutRight) {

@@ -38,6 +38,8 @@ protected:
     std::unique_ptr<dataplane::Plane> open() {
         Result<std::unique_ptr<dataplane::Plane>> plane = ebpf::EbpfPlane::open(options);
         if (!plane) throw std::runtime_error(plane.error().text());
+        Result<void> started = plane->get()->start();
+        if (!started) throw std::runtime_error(started.error().text());
         return std::move(*plane);
     }
     static bool adopted(dataplane::Plane& plane) {

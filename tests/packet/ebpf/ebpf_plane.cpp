@@ -139,6 +139,8 @@ void EbpfPlane::Kernel::open(const TableSizes& sizes) {
     Result<std::unique_ptr<dataplane::Plane>> opened = ebpf::EbpfPlane::open(options);
     if (!opened) throw std::runtime_error(opened.error().text());
     plane = std::move(*opened);
+    if (Result<void> started = plane->start(); !started)
+        throw std::runtime_error(started.error().text());
 }
 
 // Who was sent to since the last call, by the counters that the programs keep beside the redirect.
