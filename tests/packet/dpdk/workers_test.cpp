@@ -69,8 +69,8 @@ protected:
     }
     void host() {
         vm_record& vm = file_->tables().vms[0];
-        const steer_timeouts timeouts STEER_TIMEOUTS_DEFAULT_S;
-        vm.timeouts = dataplane::in_ticks(timeouts, dpdk::kTicksPerSecond);
+        const dataplane::IdleLimits limits{STEER_TIMEOUTS_DEFAULT_S};
+        dataplane::write_limits(vm, {}, limits, dpdk::kTicksPerSecond);
         std::memcpy(vm.mac, kVmMac.data(), 6);
         for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
             vm.backend[slot].ifindex = kSourceVm + 1u + slot;
