@@ -46,7 +46,7 @@ STEER_INLINE void write_peer(uint8_t *ip, uint8_t *port, uint32_t session)
     wire_store16(port, (uint16_t)(1024 + (session * 2654435761u >> 18)));
 }
 
-SEC("xdp")
+SEC("xdp.frags") /* tail calls stay among such programs */
 int from_peers(struct xdp_md *ctx)
 {
     uint8_t *data = (uint8_t *)(long)ctx->data;
@@ -68,7 +68,7 @@ int from_vm(struct __sk_buff *skb)
     return TC_ACT_SHOT;
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int nothing_xdp(struct xdp_md *ctx) { return XDP_PASS; }
 
 SEC("tc")
@@ -85,7 +85,7 @@ STEER_INLINE void lru_key_of(struct bench_lru_key *key, const struct steer_packe
 
 // Parse, look up, write the time: less than the plane does, which also finds the VM, decides, follows TCP
 // and looks up the port to send to.
-SEC("xdp")
+SEC("xdp.frags")
 int lru_xdp(struct xdp_md *ctx)
 {
     const uint8_t *data = (const uint8_t *)(long)ctx->data;

@@ -6,6 +6,7 @@
 
 #include "dataplane/device.hpp"
 #include "dataplane/flows.hpp"
+#include "dataplane/mtu.hpp"
 
 #include <net/if.h>
 #include <set>
@@ -38,6 +39,25 @@ bool check_way(PlaneKind plane, const PortConfig& port, const std::string& at, E
     return true;
 }
 
+void check_range(std::uint32_t value, std::uint32_t least, std::uint32_t most, Errors& errors,
+                 std::string pointer) {
+    require(value >= least && value <= most, errors, std::move(pointer),
+            "expected " + std::to_string(least) + " to " + std::to_string(most));
+}
+
+// As far as they are said here: what an interface has is looked at when the plane is opened.
+void check_port_mtus(const SwitchConfig& config, Errors& errors) {
+    std::vector<PortMtu> ports;
+    for (const PortConfig& port : config.ports) {
+        const std::string at = "/ports/" + std::to_string(ports.size()) + "/mtu";
+        if (port.mtu != 0) check_range(port.mtu, kMtuMin, kMtuMax, errors, at);
+        ports.push_back({port.name, port.role, port.mtu});
+    }
+    for (const std::size_t i : longer_than_uplink(ports))
+        require(false, errors, "/ports/" + std::to_string(i) + "/mtu",
+                "is more than an uplink's: packets in between would be lost");
+}
+
 void check_ports(const SwitchConfig& config, Errors& errors) {
     std::set<std::string> names, ways;
     bool uplink = false;
@@ -55,12 +75,7 @@ void check_ports(const SwitchConfig& config, Errors& errors) {
     }
     require(uplink, errors, "/ports",
             "has no port with role: uplink, clients could not be reached");
-}
-
-void check_range(std::uint32_t value, std::uint32_t least, std::uint32_t most, Errors& errors,
-                 std::string pointer) {
-    require(value >= least && value <= most, errors, std::move(pointer),
-            "expected " + std::to_string(least) + " to " + std::to_string(most));
+    check_port_mtus(config, errors);
 }
 
 void check_dpdk(const SwitchConfig& config, Errors& errors) {

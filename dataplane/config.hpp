@@ -37,8 +37,8 @@ BOOST_DESCRIBE_STRUCT(VxlanConfig, (), (local, remote, vni, udp_port, underlay, 
 struct PortConfig {
     std::string name, interface;
     PortRole role = PortRole::uplink;
-    std::string device;        // plane dpdk, dataplane/device.hpp; empty: af_packet:INTERFACE
-    std::uint32_t mtu = 1500;  // counts where there are tunnels: dataplane/config_tunnels.cpp
+    std::string device;     // plane dpdk, dataplane/device.hpp; empty: af_packet:INTERFACE
+    std::uint32_t mtu = 0;  // dataplane/mtu.hpp; 0: the interface's own, or 1500
     std::optional<VxlanConfig> vxlan;  // the interface is made by the switch
     static constexpr std::string_view kRequired[] = {"name", "role"};
 };

@@ -1,5 +1,6 @@
 // Tunnels in godwit-switch's YAML: addresses, numbers, what carries them, and room for their headers.
 #include "dataplane/config.hpp"
+#include "dataplane/mtu.hpp"
 
 #include <algorithm>
 #include <arpa/inet.h>
@@ -12,8 +13,9 @@ namespace {
 
 using Errors = std::vector<FieldError>;
 
-constexpr std::uint32_t kMtuLeast = 576;  // RFC 791: what every host takes
-constexpr std::uint32_t kMtuMost = 65535;
+std::uint32_t told_mtu(const PortConfig& port) {
+    return port.mtu == 0 ? kMtuUsual : port.mtu;
+}
 
 void complain(Errors& errors, std::string pointer, std::string message) {
     errors.push_back({std::move(pointer), std::move(message), 0, 0});
@@ -44,7 +46,7 @@ const PortConfig* port_named(const SwitchConfig& config, const std::string& name
 std::uint32_t longest_mtu(const SwitchConfig& config) {
     std::uint32_t longest = 0;
     for (const PortConfig& port : config.ports)
-        if (port.role == PortRole::vm) longest = std::max(longest, port.mtu);
+        if (port.role == PortRole::vm) longest = std::max(longest, told_mtu(port));
     return longest;
 }
 
@@ -56,16 +58,17 @@ void check_underlay(const SwitchConfig& config, const PortConfig& port, const st
             errors, at + "/vxlan/underlay",
             "\"" + port.vxlan->underlay +
                 "\" is no port with role: underlay, name the one that the tunnel runs over");
-    const std::uint32_t inner = std::max(port.mtu, longest_mtu(config));
-    if (underlay->mtu < inner + kVxlanOverhead)
+    const std::uint32_t inner = std::max(told_mtu(port), longest_mtu(config));
+    if (told_mtu(*underlay) < inner + kVxlanOverhead)
         complain(
             errors, at + "/vxlan/underlay",
-            "has mtu " + std::to_string(underlay->mtu) + ", and frames of mtu " +
+            "has mtu " + std::to_string(told_mtu(*underlay)) + ", and frames of mtu " +
                 std::to_string(inner) + " need " + std::to_string(inner + kVxlanOverhead) +
                 " in the tunnel: raise the underlay's, there and here, or lower the VM ports'");
-    if (port.mtu < inner)
+    if (told_mtu(port) < inner)
         complain(errors, at + "/mtu",
-                 "is " + std::to_string(port.mtu) + ", less than the " + std::to_string(inner) +
+                 "is " + std::to_string(told_mtu(port)) + ", less than the " +
+                     std::to_string(inner) +
                      " of another VM port: what a VM sends there would not pass here");
 }
 
@@ -112,8 +115,6 @@ void check_tunnels(const SwitchConfig& config, Errors& errors) {
     for (std::size_t i = 0; i < config.ports.size(); ++i) {
         const PortConfig& port = config.ports[i];
         const std::string at = "/ports/" + std::to_string(i);
-        if (port.mtu < kMtuLeast || port.mtu > kMtuMost)
-            complain(errors, at + "/mtu", "expected 576 to 65535");
         if (!port.vxlan) continue;
         check_vxlan(config, port, at, errors);
         const VxlanConfig& vxlan = *port.vxlan;
@@ -133,7 +134,7 @@ std::optional<Tunnel> tunnel_of(const PortConfig& port) {
                   ipv4(vxlan.remote).value_or(0),
                   vxlan.vni,
                   static_cast<std::uint16_t>(vxlan.udp_port),
-                  port.mtu,
+                  told_mtu(port),
                   vxlan.underlay,
                   vxlan.bridge};
 }

@@ -17,11 +17,10 @@ struct Form {
     std::string_view parameters;  // behind what says where
     std::string_view where;       // the parameter that does
 };
-// af_packet: two rings of 2048 frames. vhost-user: QEMU has the socket and the switch comes to it, so that each
+// vhost-user: QEMU has the socket and the switch comes to it, so that each
 // may be started anew without the other. memif: the switch has the socket.
 constexpr std::array<Form, 6> kForms{{
-    {"af_packet", Kind::af_packet, "net_af_packet",
-     ",blocksz=4096,framesz=2048,framecnt=2048,qpairs=1", ",iface="},
+    {"af_packet", Kind::af_packet, "net_af_packet", "", ",iface="},
     {"af_xdp", Kind::af_xdp, "net_af_xdp", "", ",iface="},
     {"tap", Kind::tap, "net_tap", "", ",iface="},
     {"vhost-user", Kind::vhost_user, "net_vhost", ",queues=1,client=1", ",iface="},
@@ -64,11 +63,25 @@ std::string Device::name(unsigned number) const {
     return std::string(form_of(kind).driver) + std::to_string(number);
 }
 
+std::uint32_t Device::ring_frame_bytes() const {
+    constexpr std::uint32_t kUsual = 2048, kPage = 4096;
+    // The kernel's header and its gap, Ethernet's header, two tags.
+    constexpr std::uint32_t kBefore = 66, kEthernet = 14 + 8;
+    const std::uint32_t bytes = mtu + kEthernet + kBefore;
+    return bytes <= kUsual ? kUsual : (bytes + kPage - 1) / kPage * kPage;
+}
+
 std::string Device::argument(unsigned number) const {
     if (kind == Kind::pci) return "--allow=" + where;
     const Form& form = form_of(kind);
-    return "--vdev=" + name(number) + std::string(form.where) + where +
-           std::string(form.parameters);
+    const std::string device = "--vdev=" + name(number) + std::string(form.where) + where;
+    if (kind != Kind::af_packet) return device + std::string(form.parameters);
+    // Two rings of as many frames as go into 4 MiB, and of 512 where these are long.
+    const std::uint32_t bytes = ring_frame_bytes();
+    const bool usual = bytes <= 2048;
+    return device + ",blocksz=" + std::to_string(usual ? 4096 : bytes) +
+           ",framesz=" + std::to_string(bytes) + ",framecnt=" + (usual ? "2048" : "512") +
+           ",qpairs=1";
 }
 
 Result<Device> parse_device(std::string_view text) {
@@ -82,7 +95,7 @@ Result<Device> parse_device(std::string_view text) {
     const std::string_view where = text.substr(colon + 1);
     const std::string wrong = complaint(form->kind, where);
     if (!wrong.empty()) return fail(Fault::Rejected, "read a device", wrong);
-    return Device{form->kind, std::string(where)};
+    return Device{.kind = form->kind, .where = std::string(where)};
 }
 
 }  // namespace godwit::dataplane

@@ -3,6 +3,7 @@
 
 #include "lib/error.hpp"
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -15,7 +16,8 @@ inline constexpr unsigned kDpdkWorkersMax = 8;
 struct Device {
     enum class Kind { af_packet, af_xdp, tap, vhost_user, memif, pci };
     Kind kind = Kind::af_packet;
-    std::string where;  // an interface, a path or a PCI address
+    std::string where;         // an interface, a path or a PCI address
+    std::uint32_t mtu = 1500;  // dataplane/mtu.hpp
 
     // Existing network interfaces; the others come into being with the plane, or are no interface.
     bool is_interface() const { return kind == Kind::af_packet || kind == Kind::af_xdp; }
@@ -23,6 +25,9 @@ struct Device {
     std::string name(unsigned number) const;
     // One argument of rte_eal_init().
     std::string argument(unsigned number) const;
+    // af_packet: bytes for one frame of its rings, what the kernel writes before it included. Such a device takes no
+    // frame in pieces.
+    std::uint32_t ring_frame_bytes() const;
 };
 
 // Rejected with what to write instead.

@@ -5,6 +5,7 @@
 #include "dataplane/dpdk/left.hpp"
 #include "dataplane/dpdk/plane.hpp"
 #include "dataplane/idle_limits.hpp"
+#include "dataplane/mtu.hpp"
 #include "ebpf/left.hpp"
 #include "ebpf/plane.hpp"
 
@@ -22,7 +23,21 @@ std::string table_file(const SwitchConfig& config) {
     return table_dir(config) + "/dpdk-sessions";
 }
 
+// Of interfaces that are there already. A tunnel's and its underlay's are compared where it is made.
+Result<void> check_interfaces(const SwitchConfig& config) {
+    std::vector<PortMtu> mtus;
+    for (const PortConfig& port : config.ports) {
+        if (port.vxlan || port.role == PortRole::underlay) continue;
+        Result<std::uint32_t> mtu = mtu_of(port.interface, port.mtu);
+        if (!mtu) return std::unexpected(std::move(mtu).error().within("port " + port.name));
+        mtus.push_back({port.name, port.role, *mtu});
+    }
+    return check_mtus(mtus);
+}
+
 Result<std::unique_ptr<Plane>> open_ebpf(const SwitchConfig& config, LeftTables* left) {
+    Result<void> good = check_interfaces(config);
+    if (!good) return std::unexpected(std::move(good).error());
     ebpf::PlaneOptions options{config.bpffs,         {},
                                sizes_of(config),     limits_of(idle_limits(config.timeouts)),
                                name_hash(config.id), left};
@@ -31,14 +46,35 @@ Result<std::unique_ptr<Plane>> open_ebpf(const SwitchConfig& config, LeftTables*
     return ebpf::EbpfPlane::open(options);
 }
 
+// With its MTU: an interface has one, of the others the configuration says it.
+Result<Device> device_of(const PortConfig& port) {
+    Result<Device> device =
+        parse_device(port.device.empty() ? "af_packet:" + port.interface : port.device);
+    if (!device) return device;
+    if (port.mtu != 0) device->mtu = port.mtu;
+    if (!device->is_interface()) return device;
+    Result<std::uint32_t> mtu = mtu_of(device->where, port.mtu);
+    if (!mtu) return std::unexpected(std::move(mtu).error());
+    device->mtu = *mtu;
+    if (*mtu > kMtuMax)
+        return fail(Fault::Rejected, "interface " + device->where,
+                    "its MTU is " + std::to_string(*mtu) + ", plane dpdk takes " +
+                        std::to_string(kMtuMax) + " at most",
+                    "mtu");
+    return device;
+}
+
 Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config, LeftTables* left) {
     dpdk::PlaneOptions options;
+    std::vector<PortMtu> mtus;
     for (const PortConfig& port : config.ports) {
-        Result<Device> device =
-            parse_device(port.device.empty() ? "af_packet:" + port.interface : port.device);
+        Result<Device> device = device_of(port);
         if (!device) return std::unexpected(std::move(device).error().within("port " + port.name));
         options.ports.push_back({port.name, port.role, *device});
+        mtus.push_back({port.name, port.role, device->mtu});
     }
+    Result<void> good = check_mtus(mtus);
+    if (!good) return std::unexpected(std::move(good).error());
     const DpdkConfig& dpdk = config.dpdk;
     options.table_dir = table_dir(config);
     options.owner = name_hash(config.id);

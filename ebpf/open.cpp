@@ -26,8 +26,8 @@ extern const size_t godwit_steer_object_bytes;
 namespace godwit::ebpf {
 namespace {
 
-// All but tx_ports: the kernel adds a flag to device maps, so libbpf finds that the pinned one differs. It
-// is filled anew from the configuration anyway.
+// All but tx_ports and piece_ports, which belong together: the kernel adds a flag to device maps, so libbpf finds that
+// the pinned one differs. They are filled anew from the configuration anyway.
 constexpr const char* kPinned[] = {
     "sessions4", "sessions6", "handshakes4", "handshakes6",  "chances4",   "chances6",  "vms",
     "settings",  "hosted4",   "hosted6",     "identities",   "tallies",    "backends",  "drained",

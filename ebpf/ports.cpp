@@ -3,6 +3,7 @@
 #include "steering/tunnel.h"
 
 #include "ebpf/attach.hpp"
+#include "ebpf/device.hpp"
 #include "ebpf/state.hpp"
 #include "ebpf/vxlan_device.hpp"
 
@@ -155,6 +156,10 @@ Result<void> EbpfPlane::attach_ports(Which which) {
         if (port.role != PortRole::underlay && !all_tc &&
             bpf_map_update_elem(state_->map_fd("tx_ports"), &port.ifindex, &out, BPF_ANY) != 0)
             return fail_errno(Fault::Retry, "open port " + port.name + " for redirects");
+        if (port.role != PortRole::underlay && !all_tc && takes_pieces(port.ifindex) &&
+            bpf_map_update_elem(state_->map_fd("piece_ports"), &port.ifindex, &port.ifindex,
+                                BPF_ANY) != 0)
+            return fail_errno(Fault::Retry, "open port " + port.name + " for jumbo frames");
     }
     Result<void> known = tell_tunnels(state_->map_fd("tunnels"), state_->ports);
     if (known) known = tell_relay(state_->map_fd("relays"), state_->ports);

@@ -2,7 +2,8 @@
 // it is carried out and counted.
 //   uplink     XDP: to the backend's port, or dropped; what it passes meets uplink_slow
 //   uplink_slow tc: what is answered, and the few frames that both backends of a draining VM must get. XDP
-//              cannot copy, and its XDP_TX out of a veth wakes only a peer that runs XDP itself
+//              cannot copy, and its XDP_TX out of a veth wakes only a peer that runs XDP itself. And frames in
+//              several pieces that XDP cannot send (pieces.bpf.h)
 //   vm_port     tc: the egress fence, then out of the uplink or to another VM of this switch. On a switch with
 //              tunnels on every port (ebpf/ports.hpp)
 //   underlay    tc: only the other end of a tunnel may speak through it
@@ -65,22 +66,26 @@ STEER_INLINE void count_to(const struct vm_record *vm, uint32_t slot)
 
 // ---- mode nat ---------------------------------------------------------------------------------------
 
+#include "ebpf/pieces.bpf.h"
 #include "ebpf/translate.bpf.h"
 #include "ebpf/watch.bpf.h"
 
 // ---- XDP on an uplink -------------------------------------------------------------------------------
 
-SEC("xdp")
+SEC("xdp.frags")
 int uplink(struct xdp_md *ctx)
 {
     const uint8_t *data = (const uint8_t *)(long)ctx->data;
     const uint8_t *data_end = (const uint8_t *)(long)ctx->data_end;
+    const uint32_t linear = (uint32_t)(data_end - data), bytes = (uint32_t)bpf_xdp_get_buff_len(ctx);
     struct steer_plane plane = {ctx->ingress_ifindex};
     struct room *room = own_room();
     struct steer_packet p;
     if (!room)
         return XDP_DROP;
-    steer_parse(&p, data, data_end, (uint32_t)(data_end - data));
+    if (is_cut_short(linear, bytes))
+        return XDP_PASS;
+    steer_parse(&p, data, data_end, bytes);
     if (steer_is_told(&plane, &p)) {
         count_packet(plane.ifindex, STEER_REFUSE, STEER_WHY_RESET_TOLD);
         if (is_watched())
@@ -90,7 +95,9 @@ int uplink(struct xdp_md *ctx)
 
     struct steer_outcome out =
         steer_from_network(&plane, &room->work, &p, (struct steer_bytes){data, data_end});
-    if (out.verdict.action == STEER_FORWARD && out.vm && steer_is_translated(out.vm, out.verdict.slot) &&
+    const bool left = linear < bytes && is_left_to_slow(&out);
+    if (!left && out.verdict.action == STEER_FORWARD && out.vm &&
+        steer_is_translated(out.vm, out.verdict.slot) &&
         translate_xdp(ctx, steer_translation_of(&plane, out.vm->vm, out.verdict.slot)) != 0)
         out.verdict = steer_verdict(STEER_DROP, 0, STEER_KEEP, STEER_WHY_UNTRANSLATABLE);
     count_packet(plane.ifindex, out.verdict.action, out.verdict.why);
@@ -102,6 +109,8 @@ int uplink(struct xdp_md *ctx)
     case STEER_FORWARD:
         if (!out.vm)
             return XDP_DROP;
+        if (left)
+            return XDP_PASS;
         count_to(out.vm, out.verdict.slot);
         return (int)bpf_redirect_map(&tx_ports, out.vm->backend[out.verdict.slot & 1].ifindex, XDP_DROP);
     default: /* PASS: the kernel's; ANSWER, BOTH: uplink_slow */
@@ -206,48 +215,59 @@ STEER_COLD int send_rst6(struct __sk_buff *skb, const struct steer_packet *p)
     return p ? write_rst(skb, p, true) : TC_ACT_SHOT;
 }
 
-STEER_INLINE int forward_skb(struct __sk_buff *skb, const struct vm_record *vm, uint32_t slot)
-{
-    if (steer_is_translated(vm, slot) &&
-        translate_skb(skb, steer_translation_of(NULL, vm->vm, slot), STEER_TOWARDS) != 0)
-        return TC_ACT_SHOT;
-    count_to(vm, slot);
-    return (int)bpf_redirect(vm->backend[slot & 1].ifindex, 0);
-}
-
 STEER_INLINE bool may_be_slow(uint32_t kind)
 {
     return steer_kind_is_icmp_error(kind) || kind == STEER_FRAGMENT || kind == STEER_GROUP ||
            (kind >= STEER_ARP_REQUEST && kind <= STEER_HOUSEKEEPING);
 }
 
-// Counted already by `uplink`; the decision for these kinds changes nothing, so asking twice is free. It may
-// come out otherwise, though: what an ICMP error is about may have become known meanwhile.
+STEER_INLINE void note_slow(struct __sk_buff *skb, const struct steer_packet *p,
+                            const struct steer_outcome *out)
+{
+    count_reason(out->verdict.why);
+    if (is_watched())
+        record_skb(skb, p, steer_verdict_number(out->verdict), vm_number(out->vm));
+}
+
+// What `uplink` has looked at is counted, and to ask again is free: the decision for these kinds changes nothing, and
+// of a frame in pieces what the first one has made is found now. It may come out otherwise, though: what an ICMP error
+// is about may have become known meanwhile.
 SEC("tc")
 int uplink_slow(struct __sk_buff *skb)
 {
     struct steer_plane plane = {skb->ifindex};
     struct room *room = own_room();
+    const uint32_t linear = (uint32_t)(skb->data_end - skb->data);
+    const bool in_pieces = linear < skb->len, fresh = is_cut_short(linear, skb->len);
     if (!room)
         return TC_ACT_SHOT;
     struct steer_packet *p = &room->packet;
     parse_skb(skb, p);
     if (steer_is_told(&plane, p))
         return p->family == 4 ? send_rst4(skb, p) : send_rst6(skb, p);
-    if (!may_be_slow(p->kind))
+    if (!in_pieces && !may_be_slow(p->kind))
         return TC_ACT_OK;
-    struct steer_outcome out = steer_from_network(&plane, &room->work, p, (struct steer_bytes){NULL, NULL});
+    struct steer_bytes frame = {(const uint8_t *)(long)skb->data, (const uint8_t *)(long)skb->data_end};
+    struct steer_outcome out = steer_from_network(&plane, &room->work, p, frame);
     if (!out.vm)
         return TC_ACT_OK;
-    if (out.verdict.action == STEER_ANSWER)
+    bool written = !is_rewritten(&out) || rewrite_addresses(skb, &out) == 0;
+    if (!written)
+        out.verdict = steer_fenced(STEER_WHY_UNTRANSLATABLE);
+    if (fresh || !written)
+        note_slow(skb, p, &out);
+    switch (out.verdict.action) {
+    case STEER_PASS:
+        return TC_ACT_OK;
+    case STEER_ANSWER:
         return out.verdict.why == STEER_WHY_ND_ANSWERED ? answer_nd(skb, out.vm, p->tag_bytes)
                                                         : answer_arp(skb, out.vm, p->tag_bytes);
-    if (out.verdict.action == STEER_FORWARD)
-        return forward_skb(skb, out.vm, out.verdict.slot);
-    if (out.verdict.action == STEER_PASS)
-        return TC_ACT_OK;
-    if (out.verdict.action == STEER_BOTH)
+    case STEER_FORWARD:
+        count_to(out.vm, out.verdict.slot);
+        return (int)bpf_redirect(out.vm->backend[out.verdict.slot & 1].ifindex, 0);
+    case STEER_BOTH:
         copy_to_backends(skb, p, out.vm);
+    }
     return TC_ACT_SHOT;
 }
 

@@ -7,6 +7,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_ether.h>
 #include <rte_mbuf.h>
 #include <sched.h>
 
@@ -53,8 +54,8 @@ std::uint16_t queues_of(const rte_eth_dev_info& about, const Device& device, uns
 }
 
 // The device's own idea of how long its queues are, as near to ours as it goes.
-Result<void> set_up(std::uint16_t ethdev, std::uint16_t queues, const rte_eth_dev_info& about,
-                    rte_mempool* frames, const std::string& doing) {
+Result<void> set_up(std::uint16_t ethdev, std::uint16_t queues, const Device& device,
+                    const rte_eth_dev_info& about, rte_mempool* frames, const std::string& doing) {
     rte_eth_conf wanted{};
     if (queues > 1) {
         wanted.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
@@ -62,6 +63,14 @@ Result<void> set_up(std::uint16_t ethdev, std::uint16_t queues, const rte_eth_de
     }
     // What comes in several segments leaves so.
     wanted.txmode.offloads = about.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+    wanted.rxmode.offloads = about.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
+    // An interface has its own, and af_packet would not hear of another.
+    if (!device.is_interface() && device.mtu > RTE_ETHER_MTU) wanted.rxmode.mtu = device.mtu;
+    if (wanted.rxmode.mtu + RTE_ETHER_HDR_LEN > about.max_rx_pktlen)
+        return fail(Fault::Rejected, doing,
+                    "it takes frames of " + std::to_string(about.max_rx_pktlen) +
+                        " bytes at most, mtu " + std::to_string(device.mtu) + " is too much",
+                    "mtu");
     std::uint16_t in = kDescriptors, out = kDescriptors;
     int error = rte_eth_dev_configure(ethdev, queues, queues, &wanted);
     if (error == 0) error = rte_eth_dev_adjust_nb_rx_tx_desc(ethdev, &in, &out);
@@ -123,17 +132,19 @@ Result<std::unique_ptr<Environment>> Environment::start(const EnvironmentOptions
     const std::vector<std::uint32_t> cpus = allowed_cpus();
     if (Result<void> good = check_lcores(options, cpus); !good)
         return std::unexpected(std::move(good).error());
+    const std::uint32_t room = room_needed(options.devices);
     const std::uint32_t frames = frames_needed(options.devices, options.workers);
-    if (Result<void> room = check_memory(frames, options.memory_mb); !room)
-        return std::unexpected(std::move(room).error());
+    if (Result<void> good = check_memory(frames, options.memory_mb, room); !good)
+        return std::unexpected(std::move(good).error());
     std::vector<std::string> words = environment_arguments(options, cpus);
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0)
         return refused("start DPDK's environment", rte_errno);
     std::unique_ptr<Environment> environment(new Environment);
-    environment->frames_ = rte_pktmbuf_pool_create("frames", frames, kFramesCached, 0,
-                                                   RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+    environment->frames_ = rte_pktmbuf_pool_create(
+        "frames", frames, kFramesCached, 0, static_cast<std::uint16_t>(room + RTE_PKTMBUF_HEADROOM),
+        SOCKET_ID_ANY);
     if (!environment->frames_)
         return refused("make the pool of " + std::to_string(frames) + " frames", rte_errno);
     for (unsigned number = 0; number < options.devices.size(); ++number) {
@@ -155,7 +166,7 @@ Result<void> Environment::open_device(const Device& device, unsigned number, uns
     if (const int unknown = rte_eth_dev_info_get(ethdev, &about); unknown != 0)
         return refused(doing, -unknown);
     queues_.push_back(queues_of(about, device, workers));
-    return set_up(ethdev, queues_.back(), about, frames_, doing);
+    return set_up(ethdev, queues_.back(), device, about, frames_, doing);
 }
 
 Environment::~Environment() {

@@ -80,6 +80,12 @@ std::uint16_t sole_uplink(const std::vector<PlaneOptions::Port>& ports) {
     return uplink;
 }
 
+bool sends_pieces(std::uint16_t ethdev) {
+    rte_eth_dev_info about{};
+    return rte_eth_dev_info_get(ethdev, &about) == 0 &&
+           (about.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0;
+}
+
 EnvironmentOptions environment_of(const PlaneOptions& options) {
     EnvironmentOptions environment{{},
                                    options.workers,
@@ -180,6 +186,8 @@ void DpdkPlane::State::make_workers() {
         worker.plane.directory = directory.get();
         worker.outlets = outlets;
         std::ranges::copy(environment->ethdevs(), worker.device.begin());
+        for (std::uint16_t port = 0; port < ports; ++port)
+            worker.whole_only[port] = !sends_pieces(worker.device[port]);
         std::ranges::copy(environment->queues(), worker.queues.begin());
         std::ranges::copy(numbers, worker.counters.number_of_port.begin());
     }

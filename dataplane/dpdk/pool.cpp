@@ -3,6 +3,7 @@
 #include "dataplane/dpdk/worker.hpp"
 #include "dataplane/dpdk/workers.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
@@ -37,29 +38,38 @@ std::uint32_t held_by(const Device& device, unsigned workers) {
 }
 
 // What a worker has in its hands: a burst that came, and what is to leave by every port.
-std::uint32_t held_by_worker(std::size_t ports) {
+std::uint32_t held_by_worker(std::size_t ports, std::uint32_t segments) {
     return kCachedMax +
-           kSegmentsMax * (kBurstMax + kDeparturesMax * static_cast<std::uint32_t>(ports));
+           segments * (kBurstMax + kDeparturesMax * static_cast<std::uint32_t>(ports));
 }
 
 }  // namespace
 
+std::uint32_t room_needed(const std::vector<Device>& devices) {
+    std::uint32_t room = kUsualRoom;
+    for (const Device& device : devices)
+        if (device.kind == Device::Kind::af_packet)
+            room = std::max(room, device.ring_frame_bytes());
+    return room;
+}
+
 std::uint32_t frames_needed(const std::vector<Device>& devices, unsigned workers) {
+    const std::uint32_t segments = room_needed(devices) > kUsualRoom ? 1 : kSegmentsMax;
     std::uint32_t frames = kCachedMax + kHandedOverMax;  // the control thread's
     for (const Device& device : devices) frames += held_by(device, workers);
-    frames += workers * held_by_worker(devices.size());
-    frames += workers * (workers - 1) * kBetweenWorkers * kSegmentsMax;
+    frames += workers * held_by_worker(devices.size(), segments);
+    frames += workers * (workers - 1) * kBetweenWorkers * segments;
     return std::bit_ceil(frames + 1) - 1;
 }
 
-std::uint32_t megabytes_needed(std::uint32_t frames) {
-    const std::size_t one =
-        rte_mempool_calc_obj_size(sizeof(rte_mbuf) + RTE_MBUF_DEFAULT_BUF_SIZE, 0, nullptr);
+std::uint32_t megabytes_needed(std::uint32_t frames, std::uint32_t room) {
+    const std::size_t one = rte_mempool_calc_obj_size(
+        static_cast<std::uint32_t>(sizeof(rte_mbuf)) + RTE_PKTMBUF_HEADROOM + room, 0, nullptr);
     return static_cast<std::uint32_t>((one * frames + kOtherBytes + (1 << 20) - 1) >> 20);
 }
 
-Result<void> check_memory(std::uint32_t frames, std::uint32_t memory_mb) {
-    const std::uint32_t needed = megabytes_needed(frames);
+Result<void> check_memory(std::uint32_t frames, std::uint32_t memory_mb, std::uint32_t room) {
+    const std::uint32_t needed = megabytes_needed(frames, room);
     if (memory_mb >= needed) return {};
     return fail(Fault::Rejected, "make the pool of frames",
                 "these ports and workers can hold " + std::to_string(frames) + " frames at once, " +

@@ -16,12 +16,17 @@ inline constexpr std::uint16_t kDescriptors = 512;  // of a device's queue
 inline constexpr unsigned kFramesCached = 256;      // of the pool, by each lcore
 // Buffers of one frame: 9000 bytes in pieces of 2 KiB.
 inline constexpr std::uint32_t kSegmentsMax = 5;
+inline constexpr std::uint32_t kUsualRoom = 2048;  // of a buffer
+
+// Of each buffer: an af_packet device takes no frame in pieces.
+std::uint32_t room_needed(const std::vector<dataplane::Device>& devices);
 
 // A number that suits a mempool: a power of two less one.
 std::uint32_t frames_needed(const std::vector<dataplane::Device>& devices, unsigned workers);
 // Of DPDK's memory, for the pool and what else is made there.
-std::uint32_t megabytes_needed(std::uint32_t frames);
+std::uint32_t megabytes_needed(std::uint32_t frames, std::uint32_t room = kUsualRoom);
 // Rejected: names dpdk.memory_mb and what it must be.
-Result<void> check_memory(std::uint32_t frames, std::uint32_t memory_mb);
+Result<void> check_memory(std::uint32_t frames, std::uint32_t memory_mb,
+                          std::uint32_t room = kUsualRoom);
 
 }  // namespace godwit::dpdk

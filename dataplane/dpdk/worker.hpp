@@ -13,6 +13,7 @@
 #include "dataplane/dpdk/tap.hpp"
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -73,6 +74,7 @@ struct Worker {
     std::uint16_t uplink = kPortsMax;               // when there is exactly one, else kPortsMax
     std::array<std::uint16_t, kPortsMax> device{};  // the ethdev of a port
     std::array<std::uint16_t, kPortsMax> queues;    // which it has, of each kind; 1 unless told
+    std::bitset<kPortsMax> whole_only;              // ports whose device takes no frame in pieces
     Counters counters;
     DpdkTap* tap = nullptr;  // none: nobody ever watches
     std::array<Departures, kPortsMax> departures{};

@@ -35,7 +35,7 @@ def path_of(place):
     return pathlib.Path("/run/netns") / (PREFIX + place)
 
 
-def make(plane="ebpf"):
+def make(plane="ebpf", mtu=1500):
     for place in ("switch", *PLACES):
         sh(f"ip netns add {PREFIX}{place} && ip -n {PREFIX}{place} link set lo up")
     switch = f"{PREFIX}switch"
@@ -43,7 +43,7 @@ def make(plane="ebpf"):
     sh(f"ip -n {switch} link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
     for place, (port, mac, addresses) in PLACES.items():
         there = f"{PREFIX}{place}"
-        sh(f"ip -n {switch} link add {port} type veth peer name eth0 netns {there}")
+        sh(f"ip -n {switch} link add {port} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {there}")
         master = "master br0" if plane == "ebpf" else ""
         sh(f"ip -n {switch} link set {port} {master} up && ip -n {there} link set eth0 address {mac} up")
         for address in addresses:
@@ -126,7 +126,7 @@ class Server:
     def _answer(self, one):
         while True:
             try:
-                data, sender = one.recvfrom(4096)
+                data, sender = one.recvfrom(65536)
             except OSError:
                 return
             one.sendto(self.name + data, sender)
@@ -202,7 +202,7 @@ class Flow:
 
     def say(self, text=b"!"):
         self.socket.sendall(text)
-        return self.socket.recv(4096).decode()
+        return self.socket.recv(65536).decode()
 
     def close(self):
         self.socket.close()

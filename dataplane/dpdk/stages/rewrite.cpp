@@ -24,8 +24,15 @@ void drop(const Case& c, enum steer_why why) {
     rte_pktmbuf_free(c.frame);
 }
 
+// A frame in several pieces is made one for a device that takes no others; where it has no room for that it is lost.
+bool can_leave(const Worker& worker, std::uint32_t port, rte_mbuf* frame) {
+    if (!frame || port >= worker.ports || worker.departures[port].count >= kDeparturesMax)
+        return false;
+    return frame->nb_segs == 1 || !worker.whole_only[port] || rte_pktmbuf_linearize(frame) == 0;
+}
+
 void depart(Worker& worker, std::uint32_t port, rte_mbuf* frame) {
-    if (frame && port < worker.ports && worker.departures[port].count < kDeparturesMax) {
+    if (can_leave(worker, port, frame)) {
         Departures& leaving = worker.departures[port];
         leaving.frames[leaving.count++] = frame;
         return;

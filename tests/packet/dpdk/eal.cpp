@@ -1,5 +1,6 @@
 #include "tests/packet/dpdk/eal.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -39,11 +40,21 @@ Eal::Eal() {
     if (!pool_) give_up("make the pool of frames");
 }
 
-rte_mbuf* Eal::frame(const Bytes& bytes) {
+rte_mbuf* Eal::piece(std::span<const std::uint8_t> bytes) {
     rte_mbuf* frame = rte_pktmbuf_alloc(pool_);
     if (!frame) give_up("take a frame from the pool");
     std::memcpy(rte_pktmbuf_append(frame, static_cast<std::uint16_t>(bytes.size())), bytes.data(),
                 bytes.size());
+    return frame;
+}
+
+rte_mbuf* Eal::frame(const Bytes& bytes) {
+    const std::size_t room = RTE_MBUF_DEFAULT_DATAROOM;
+    rte_mbuf* frame = piece(std::span(bytes).first(std::min(bytes.size(), room)));
+    for (std::size_t at = room; at < bytes.size(); at += room)
+        if (rte_pktmbuf_chain(
+                frame, piece(std::span(bytes).subspan(at, std::min(bytes.size() - at, room)))) != 0)
+            give_up("chain a frame");
     return frame;
 }
 

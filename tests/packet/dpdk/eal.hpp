@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,10 @@ namespace godwit::test {
 class Eal {
 public:
     static Eal& instance();
-    rte_mbuf* frame(const Bytes& bytes);  // the caller's
-    std::uint32_t frames_out() const;     // not given back yet
-    rte_ring* ring(unsigned frames);      // of one writer and one reader; the caller's
+    // The caller's. A long frame comes in several segments.
+    rte_mbuf* frame(const Bytes& bytes);
+    std::uint32_t frames_out() const;  // not given back yet
+    rte_ring* ring(unsigned frames);   // of one writer and one reader; the caller's
     // An ethdev, started and empty, that gives back what it is sent.
     std::uint16_t loop(unsigned number);
     // An ethdev, started and empty, whose far end are two rings: what is put into `in` is received by it, and what it
@@ -34,6 +36,7 @@ public:
 
 private:
     Eal();
+    rte_mbuf* piece(std::span<const std::uint8_t> bytes);
     rte_mempool* pool_;
     unsigned rings_ = 0;
     std::uint16_t started(std::uint16_t ethdev);

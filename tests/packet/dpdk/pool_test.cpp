@@ -17,7 +17,7 @@ namespace {
 using dataplane::Device;
 
 std::vector<Device> ports(Device::Kind kind, std::size_t count) {
-    return std::vector<Device>(count, Device{kind, "x"});
+    return std::vector<Device>(count, Device{.kind = kind, .where = "x"});
 }
 
 TEST(Pool, HasAFrameLeftWhenEveryGuestIsAway) {
@@ -36,6 +36,20 @@ TEST(Pool, CountsWhatADriverKeepsForItself) {
               16u * 2 * dpdk::kDescriptors + dpdk::kBurstMax);
     EXPECT_GT(dpdk::frames_needed(ports(Device::Kind::af_xdp, 16), 1), none);
     EXPECT_GT(dpdk::frames_needed(ports(Device::Kind::tap, 16), 1), none);
+}
+
+TEST(Pool, HasRoomForAFrameInOnePieceWhereADeviceWantsThat) {
+    std::vector<Device> jumbo = ports(Device::Kind::af_packet, 4);
+    EXPECT_EQ(dpdk::room_needed(jumbo), dpdk::kUsualRoom);
+    jumbo[1].mtu = 9000;
+    EXPECT_GE(dpdk::room_needed(jumbo), jumbo[1].ring_frame_bytes());
+    const std::uint32_t frames = dpdk::frames_needed(jumbo, 1);
+    EXPECT_GT(dpdk::megabytes_needed(frames, dpdk::room_needed(jumbo)),
+              std::uint64_t{frames} * 9000 >> 20);
+    EXPECT_FALSE(dpdk::check_memory(frames, dpdk::megabytes_needed(frames), dpdk::room_needed(jumbo)));
+    std::vector<Device> pieces = ports(Device::Kind::vhost_user, 4);
+    pieces[1].mtu = 9000;
+    EXPECT_EQ(dpdk::room_needed(pieces), dpdk::kUsualRoom);
 }
 
 TEST(Pool, CountsWhatIsOnTheWayBetweenWorkers) {
@@ -61,9 +75,8 @@ TEST(Pool, TooLittleMemoryIsSaidWithTheNumberThatWouldDo) {
 // The pool of the switch in the lab: an uplink and two guests, both away, and still the uplink receives.
 TEST(Pool, GuestsThatAreAwayDoNotStarveTheOthers) {
     Eal::instance();
-    const std::vector<Device> devices{{Device::Kind::af_packet, "x"},
-                                      {Device::Kind::vhost_user, "/a"},
-                                      {Device::Kind::vhost_user, "/b"}};
+    std::vector<Device> devices = ports(Device::Kind::vhost_user, 3);
+    devices[0].kind = Device::Kind::af_packet;
     rte_mempool* pool =
         rte_pktmbuf_pool_create("derived", dpdk::frames_needed(devices, 1), dpdk::kFramesCached, 0,
                                 RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);

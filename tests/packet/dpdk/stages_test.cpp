@@ -118,6 +118,52 @@ TEST_F(Stages, HeadersInSeveralPiecesAreReadAsOne) {
     left();
 }
 
+TEST_F(Stages, HeadersAreFoundHoweverTheFrameIsCut) {
+    const Bytes whole = tcp("10.0.0.9:4000", "10.1.0.1:80").data(std::string(400, 'x'));
+    for (std::size_t bytes : {1u, 3u, 14u, 60u, 191u}) {
+        rte_mbuf* first = Eal::instance().frame({whole.begin(), whole.begin() + bytes});
+        for (std::size_t at = bytes; at < whole.size(); at += bytes) {
+            const std::size_t end = std::min(at + bytes, whole.size());
+            rte_mbuf* next = Eal::instance().frame(Bytes(whole.begin() + at, whole.begin() + end));
+            ASSERT_EQ(rte_pktmbuf_chain(first, next), 0);
+        }
+        burst_.count = 1;
+        burst_.frames[0] = first;
+        dpdk::run_stages(worker_, burst_);
+        ASSERT_EQ(worker_.departures[1].count, 1) << "in pieces of " << bytes;
+        EXPECT_EQ(bytes_of(worker_.departures[1].frames[0]), whole);
+        EXPECT_EQ(rte_mbuf_check(worker_.departures[1].frames[0], 1, nullptr), 0);
+        left();
+    }
+}
+
+TEST_F(Stages, AJumboFramesPayloadStaysWhereItIs) {
+    const Bytes jumbo = tcp("10.0.0.9:4000", "10.1.0.1:80").data(std::string(8900, 'x'));
+    burst(0, {jumbo});
+    ASSERT_EQ(worker_.departures[1].count, 1);
+    EXPECT_EQ(worker_.departures[1].frames[0]->nb_segs, 5);
+    EXPECT_EQ(bytes_of(worker_.departures[1].frames[0]), jumbo);
+    left();
+}
+
+TEST_F(Stages, ADeviceThatTakesNoPiecesGetsOneOrNone) {
+    worker_.whole_only[1] = true;
+    const Bytes whole = udp("10.0.0.9:5000", "10.1.0.1:53").datagram(std::string(400, 'x'));
+    rte_mbuf* first = Eal::instance().frame({whole.begin(), whole.begin() + 250});
+    ASSERT_EQ(rte_pktmbuf_chain(first, Eal::instance().frame({whole.begin() + 250, whole.end()})),
+              0);
+    burst_.count = 1;
+    burst_.frames[0] = first;
+    dpdk::run_stages(worker_, burst_);
+    ASSERT_EQ(worker_.departures[1].count, 1);
+    EXPECT_EQ(worker_.departures[1].frames[0]->nb_segs, 1);
+    EXPECT_EQ(bytes_of(worker_.departures[1].frames[0]), whole);
+    left();
+    burst(0, {udp("10.0.0.9:5000", "10.1.0.1:53").datagram(std::string(8900, 'x'))});
+    EXPECT_EQ(left(), (Counts{0, 0, 0, 0}));
+    EXPECT_EQ(worker_.counters.unsent, 1u);
+}
+
 TEST_F(Stages, AnUnknownStationIsFloodedAndAKnownOneIsNot) {
     const Bytes there = ethernet(kNeighbourMac, kClientMac, 0x88b5, Bytes(46, 1));
     const Bytes back = ethernet(kClientMac, kNeighbourMac, 0x88b5, Bytes(46, 2));

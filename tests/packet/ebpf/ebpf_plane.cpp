@@ -21,8 +21,10 @@
 namespace godwit::test {
 namespace {
 
-// Longer than any story's frame, shorter than the one page XDP has for a frame.
-constexpr std::size_t kFrameMax = 3000;
+// Longer than any story's frame.
+constexpr std::size_t kFrameMax = 12000;
+// What a test run of tc takes at most, and always in one piece.
+constexpr std::size_t kOnePage = 3000;
 
 [[noreturn]] void give_up(const std::string& doing) {
     throw std::runtime_error(doing + ": " + std::strerror(errno));
@@ -271,6 +273,11 @@ Outcome EbpfPlane::send_to_uplink(const Bytes& frame) {
         throw std::runtime_error("XDP verdict " + std::to_string(xdp->verdict));
     out.action = STEER_PASS;
     std::optional<Run> slow = run_tc(kernel_->program("uplink_slow"), out.frame, ifindex);
+    if (!slow && frame.size() > kOnePage) {  // XDP is asked again there
+        const std::string why = reason_since();
+        out = send_on_the_wire(kUplink, frame);
+        out.why = why;
+    }
     if (!slow) return out;
     hear_copies(frame);
     kernel_->sent_to();

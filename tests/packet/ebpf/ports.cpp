@@ -55,7 +55,9 @@ Ports::Ports() {
         const std::string name = interface(static_cast<Port>(port));
         const std::string peer = "p-" + std::string(kNames[port]);
         shell("ip link add " + name + " type veth peer name " + peer);
-        shell("ip link set " + name + " up && ip link set " + peer + " up");
+        shell("ip link set " + name + " mtu 9000 up && ip link set " + peer + " mtu 9000 up");
+        // What XDP redirects into a veth is taken when the far end has GRO, frames in pieces too.
+        if (port == kSourcePort) shell("ethtool -K " + peer + " gro on");
         ifindex_[static_cast<std::size_t>(port)] = if_nametoindex(name.c_str());
         ears_[static_cast<std::size_t>(port)] = listen_at(ifindex_[static_cast<std::size_t>(port)]);
         mouths_[static_cast<std::size_t>(port)] = listen_at(if_nametoindex(peer.c_str()));

@@ -98,6 +98,20 @@ TEST_F(DpdkYaml, SamplingIsForBothPlanesAndIsChecked) {
         << text;
     EXPECT_NE(text.find("/sampling/per_second 6:53 expected 10 to"), std::string::npos) << text;
 }
+
+TEST_F(DpdkYaml, AVmsPortTakesNoLongerPacketsThanTheUplink) {
+    const std::string text = errors(
+        "ports:\n  - {name: up, interface: eth0, role: uplink, mtu: 1500}\n"
+        "  - {name: wide, interface: eth1, role: uplink, mtu: 9000}\n"
+        "  - {name: a, interface: eth2, role: vm, mtu: 9000}\n"
+        "  - {name: b, interface: eth3, role: vm, mtu: 100}\n"
+        "  - {name: c, interface: eth4, role: vm}\n");
+    EXPECT_NE(text.find("/ports/2/mtu 9:47 is more than an uplink's"), std::string::npos) << text;
+    EXPECT_NE(text.find("/ports/3/mtu 10:47 expected 1280 to 9216"), std::string::npos) << text;
+    EXPECT_EQ(text.find("/ports/1"), std::string::npos) << text;
+    EXPECT_EQ(text.find("/ports/4"), std::string::npos) << text;
+}
+
 TEST_F(DpdkYaml, ADeviceIsNotForEbpf) {
     const std::string text = errors("ports:\n  - {name: up, device: 'tap:t', role: uplink}\n");
     EXPECT_NE(text.find("/ports/0/device 7:24 is for plane: dpdk"), std::string::npos) << text;
@@ -110,6 +124,10 @@ TEST(DpdkDevice, BecomesAnArgumentOfTheEnvironment) {
     };
     EXPECT_EQ(argument("af_packet:eth0"),
               "--vdev=net_af_packet2,iface=eth0,blocksz=4096,framesz=2048,framecnt=2048,qpairs=1");
+    dataplane::Device jumbo = *dataplane::parse_device("af_packet:eth0");
+    jumbo.mtu = 9000;
+    EXPECT_EQ(jumbo.argument(2),
+              "--vdev=net_af_packet2,iface=eth0,blocksz=12288,framesz=12288,framecnt=512,qpairs=1");
     EXPECT_EQ(argument("af_xdp:eth0"), "--vdev=net_af_xdp2,iface=eth0");
     EXPECT_EQ(argument("tap:t0"), "--vdev=net_tap2,iface=t0");
     EXPECT_EQ(argument("vhost-user:/run/a.sock"),
