@@ -306,6 +306,16 @@ STEER_INLINE int leave(struct __sk_buff *skb, const struct plane_settings *set, 
 
 #include "ebpf/relay.bpf.h"
 
+// A neighbour that speaks to nobody but the VM must be found when it is answered.
+STEER_COLD int learn_stranger(struct __sk_buff *skb, const struct steer_packet *p)
+{
+    struct steer_plane plane = {skb->ifindex};
+    struct plane_settings *set = plane_settings();
+    if (set && p && !steer_sender(&plane, p->source_mac))
+        learn(skb, set, p);
+    return 0;
+}
+
 STEER_INLINE void count_from(struct steer_plane *plane, const struct steer_packet *p,
                              const struct steer_outcome *out)
 {
@@ -347,13 +357,14 @@ int vm_port(struct __sk_buff *skb)
     count_packet(plane.ifindex, out.verdict.action, out.verdict.why);
     if (is_watched())
         record_skb(skb, p, steer_verdict_number(out.verdict), vm_number(out.vm));
-    if (!out.vm) {
-        if (out.verdict.action == STEER_DROP)
-            return TC_ACT_SHOT;
-        if (!steer_sender(&plane, p->source_mac))
-            learn(skb, set, p);
+    if (!out.vm && out.verdict.action == STEER_DROP)
+        return TC_ACT_SHOT;
+    // A VM's frame that may leave is the VM's own.
+    if (!out.vm || (out.verdict.action != STEER_PASS && out.verdict.action != STEER_DROP &&
+                    out.verdict.action != STEER_REFUSE))
+        learn_stranger(skb, p);
+    if (!out.vm)
         return relay(skb, p);
-    }
     switch (out.verdict.action) {
     case STEER_PASS:
         count_from(&plane, p, &out);

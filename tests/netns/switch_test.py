@@ -175,6 +175,18 @@ class Steering(Story):
         self.assertEqual(self.who([self.flow(place="c"), self.flow(VM6, place="c")]), {"b"})
         self.assertEqual(self.who(old), {"a"})
 
+    def test_a_machine_that_speaks_to_the_vm_alone_is_answered(self):
+        mac, address = "52:54:00:00:00:77", "10.77.0.77"
+        places.sh(f"ip -n {places.PREFIX}a neigh replace {address} lladdr {mac} dev eth0")
+        both = places.packet_socket("c")
+        self.addCleanup(both.close)
+        udp = (4077).to_bytes(2, "big") + (7000).to_bytes(2, "big") + (9).to_bytes(2, "big") + bytes(2) + b"?"
+        ip = bytes([0x45, 0, 0, 29, 0, 0, 0x40, 0, 64, 17, 0, 0]) + socket.inet_aton(address) + socket.inet_aton(VM4)
+        ip = ip[:10] + places.checksum(ip).to_bytes(2, "big") + ip[12:]
+        both.send(places.mac_bytes(places.VM_MAC) + places.mac_bytes(mac) + b"\x08\x00" + ip + udp)
+        while not both.recv(4096).startswith(places.mac_bytes(mac) + places.mac_bytes(places.VM_MAC)):
+            pass
+
     def test_two_managed_vms_speak_to_each_other(self):
         self.good(SWITCH.steer("db-1", addresses=[places.OTHER4], owner="other",
                                backends=[{"name": "other", "port": "other", "mac": places.OTHER_MAC}]))
