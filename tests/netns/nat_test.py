@@ -8,20 +8,21 @@
 usage: nat_test.py GODWIT_SWITCH ebpf|dpdk [unittest arguments]     exits 77 without root
 """
 import os
-import pathlib
 import socket
 import subprocess
 import sys
 import unittest
 
+import far
 import places
-from places import Flow, Giver, PREFIX, Server, in_place
+from bulk import Giver
+from places import Flow, PREFIX, Server, in_place
 from switch import Events, Switch
 
 UDP = socket.SOCK_DGRAM
 HOSTED, L2 = ("10.9.1.10", "fd09::10"), ("10.9.1.20", "fd09::20")
 SOURCE, DESTINATION = ("10.9.1.30", "fd09::30"), ("10.9.1.31", "fd09::31")
-CLIENT, FAR = ("10.9.0.2", "fd09::2"), ("10.8.0.2", "fd08::2")
+CLIENT = ("10.9.0.2", "fd09::2")
 MACS = {"a": "52:54:00:00:00:20", "s": "52:54:00:00:00:30", "b": "52:54:00:00:00:31"}
 places.PLACES = {
     "client": ("uplink", places.CLIENT_MAC, (f"{CLIENT[0]}/16", f"{CLIENT[1]}/64")),
@@ -29,35 +30,15 @@ places.PLACES = {
     "s": ("host-s", MACS["s"], (f"{SOURCE[0]}/16", f"{SOURCE[1]}/64")),
     "b": ("host-b", MACS["b"], (f"{DESTINATION[0]}/16", f"{DESTINATION[1]}/64")),
 }
-FAR_MTU, LONG = 1280, 300_000
-
-
-def make_far():
-    """A place behind a router whose link to it takes shorter packets than everybody believes."""
-    router, far = f"{PREFIX}client", f"{PREFIX}far"
-    places.sh(f"ip netns add {far} && ip -n {far} link set lo up")
-    places.sh(f"ip -n {router} link add far0 type veth peer name eth0 netns {far}")
-    places.sh(f"ip -n {router} link set far0 mtu {FAR_MTU} up && ip -n {far} link set eth0 up")
-    places.sh(f"ip -n {router} addr add 10.8.0.1/24 dev far0 && ip -n {router} addr add fd08::1/64 dev far0 nodad")
-    places.sh(f"ip -n {far} addr add {FAR[0]}/24 dev eth0 && ip -n {far} addr add {FAR[1]}/64 dev eth0 nodad")
-    places.sh(f"ip -n {far} route add default via 10.8.0.1 && ip -n {far} -6 route add default via fd08::1")
-    for place in ("a", "s", "b"):
-        places.sh(f"ip -n {PREFIX}{place} route add 10.8.0.0/24 via {CLIENT[0]}")
-        places.sh(f"ip -n {PREFIX}{place} -6 route add fd08::/64 via {CLIENT[1]}")
-    for knob in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-        in_place("client", lambda k=knob: pathlib.Path(f"/proc/sys/net/{k}").write_text("1"))
-
-
-def remove_far():
-    subprocess.run(["ip", "netns", "del", f"{PREFIX}far"], stderr=subprocess.DEVNULL)
+LONG = 300_000
 
 
 def setUpModule():
     global SWITCH
     unittest.addModuleCleanup(places.remove)
-    unittest.addModuleCleanup(remove_far)
+    unittest.addModuleCleanup(far.remove)
     places.make(PLANE)
-    make_far()
+    far.make(CLIENT, ("a", "s", "b"))
     # What leaves the switch has a finished checksum, and is looked at by who gets it.
     places.sh(f"nsenter --net={places.path_of('switch')} ethtool -K uplink tx off tso off gso off")
     for place in ("a", "s", "b"):
@@ -102,10 +83,11 @@ class Story(unittest.TestCase):
         return {flow.say()[0] for flow in flows}
 
     def ask(self, place, address, wanted, port=7001):
-        """What a Giver says; and the path MTU that the connection found, in bytes, on this side."""
+        """What a Giver says."""
         one = self.flow(address, place=place, port=port)
         one.socket.settimeout(20)
         one.socket.sendall(str(wanted).encode())
+        one.socket.shutdown(socket.SHUT_WR)
         with one.socket.makefile("rb") as answers:
             return answers.read()
 
@@ -178,12 +160,11 @@ class Own(Story):
         self.assertEqual(self.who(direct), {"s", "b"})
 
     def test_a_router_tells_the_backend_how_long_packets_may_be(self):
+        far.forget_path_mtu("s")
         for family in (0, 1):
-            places.sh(f"ip -n {PREFIX}s {'-6' if family else '-4'} route flush cache")
             self.assertEqual(len(self.ask("far", HOSTED[family], LONG)), LONG)
-            route = subprocess.run(["ip", "-n", f"{PREFIX}s", "route", "get", FAR[family]], capture_output=True,
-                                   text=True, check=True).stdout
-            self.assertIn(f"mtu {FAR_MTU}", route, "the error did not reach the socket that was too long")
+            self.assertEqual(far.path_mtu("s", family), far.FAR_MTU,
+                             "the error did not reach the socket that was too long")
 
     def test_the_backends_errors_reach_the_peer(self):
         for address in HOSTED:
