@@ -69,7 +69,7 @@ private:
     void through_hash();
     void swap_tuples();
     Key key_in(const std::uint8_t* frame) const;
-    std::uint64_t hits() const { return worker_->counters.reasons[STEER_WHY_SESSION]; }
+    std::uint64_t hits() const { return worker_->counters.reason(STEER_WHY_SESSION); }
 
     unsigned family_;
     std::uint32_t known_ = 0, opened_[kTargets] = {};

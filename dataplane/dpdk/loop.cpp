@@ -42,6 +42,8 @@ void WorkerLoop::run() {
     quiet_.begin(worker_.number);
     while (!quiet_.is_stopped()) {
         worker_.plane.tick = tick_now();
+        if (worker_.published)
+            worker_.plane.directory = worker_.published->load(std::memory_order_acquire);
         const bool handed = look_at_rings();
         const bool busy = look_at_ports() || handed;
         if (!busy) tx_stage(worker_);  // what waits

@@ -32,7 +32,8 @@ struct DpdkPlane::State {
     std::unique_ptr<TableFile> file;
     std::unique_ptr<Environment> environment;
     std::unique_ptr<Stations> stations;
-    std::unique_ptr<Directory> directory = std::make_unique<Directory>();
+    std::unique_ptr<const Directory> directory = std::make_unique<Directory>();
+    std::atomic<const Directory*> published{directory.get()};
     std::unique_ptr<DpdkTap> tap;
     std::vector<std::unique_ptr<Worker>> workers;
     int events_fd = -1;
@@ -151,6 +152,17 @@ Result<void> take_over(dataplane::LeftTables& left, TableFile& file, Environment
     return {};
 }
 
+bool is_written(const vm_record& record, std::uint16_t vm, const VmSetup& setup,
+                const dataplane::IdleLimits& limits) {
+    vm_record wanted{};
+    write_record(wanted, vm, setup, limits);
+    return record.vm == wanted.vm && record.vlan == wanted.vlan &&
+           std::memcmp(record.mac, wanted.mac, sizeof(wanted.mac)) == 0 &&
+           std::memcmp(record.backend, wanted.backend, sizeof(wanted.backend)) == 0 &&
+           std::memcmp(&record.timeouts, &wanted.timeouts, sizeof(wanted.timeouts)) == 0 &&
+           std::memcmp(record.port_limits, wanted.port_limits, sizeof(wanted.port_limits)) == 0;
+}
+
 // In /dev/shm anybody could have made it first, and would own the sessions.
 Result<void> make_place(const std::string& folder) {
     const std::filesystem::path place = std::filesystem::path(folder + "/.").parent_path();
@@ -183,7 +195,7 @@ void DpdkPlane::State::make_workers() {
         Worker& worker = *workers.back();
         worker.tap = tap.get();
         worker.uplink = sole_uplink(options.ports);
-        worker.plane.directory = directory.get();
+        worker.published = &published;
         worker.outlets = outlets;
         std::ranges::copy(environment->ethdevs(), worker.device.begin());
         for (std::uint16_t port = 0; port < ports; ++port)
@@ -288,18 +300,27 @@ std::vector<PortState> DpdkPlane::ports() {
 
 // ---- configuration --------------------------------------------------------------------------------
 
-// The directory is built aside. It and the record change places with the old ones between two bursts, so no
-// packet meets one without the other. nullptr: the VM is not managed any more.
+// The directory is built aside, published, and the old one goes when no worker can be looking at it any more. A record
+// is where the counters are, so it cannot be exchanged like that: one that workers may be reading is written while
+// all of them stand still, and no packet meets it without its directory. nullptr: the VM is not managed any more.
 void DpdkPlane::change(std::uint16_t vm, const VmSetup* setup) {
+    const dataplane::IdleLimits& limits = state_->options.limits;
+    const bool is_read = state_->vms.contains(vm);
     if (setup)
         state_->vms[vm] = *setup;
     else
         state_->vms.erase(vm);
-    auto directory = std::make_unique<Directory>(state_->vms);
-    const Quiet::Pause pause(state_->loops->quiet());
-    std::swap(state_->directory, directory);
-    for (const auto& worker : state_->workers) worker->plane.directory = state_->directory.get();
-    if (setup) write_record(record(vm), vm, *setup, state_->options.limits);
+    auto directory = std::make_unique<const Directory>(state_->vms);
+    if (setup && is_read && !is_written(record(vm), vm, *setup, limits)) {
+        const Quiet::Pause pause(state_->loops->quiet());
+        state_->published.store(directory.get(), std::memory_order_release);
+        write_record(record(vm), vm, *setup, limits);
+    } else {
+        if (setup && !is_read) write_record(record(vm), vm, *setup, limits);
+        state_->published.store(directory.get(), std::memory_order_release);
+        state_->loops->quiet().wait();
+    }
+    state_->directory = std::move(directory);
 }
 
 Result<void> DpdkPlane::set_vm(std::uint16_t vm, const VmSetup& setup) {

@@ -13,6 +13,7 @@
 #include "dataplane/dpdk/tap.hpp"
 
 #include <array>
+#include <atomic>
 #include <bitset>
 #include <cstdint>
 #include <memory>
@@ -69,6 +70,9 @@ struct Worker {
 
     unsigned number, workers;  // which of how many
     steer_plane plane;
+    // What the loop puts into plane.directory between two bursts; who exchanges it waits for Quiet::wait() before the
+    // old one goes. None: plane.directory is not exchanged.
+    const std::atomic<const Directory*>* published = nullptr;
     Stations& stations;
     std::uint16_t ports;                            // numbered from 0
     std::uint16_t uplink = kPortsMax;               // when there is exactly one, else kPortsMax

@@ -212,6 +212,57 @@ TEST_F(TwoWorkers, StandStillTogetherAndASleeperKeepsNobodyWaiting) {
     while (received_ < sent_) receive(kSourceVm);
 }
 
+// A worker is in the middle of a burst for as long as somebody else holds the port it sends to.
+TEST_F(TwoWorkers, GraceIsOverWhenTheLastBurstThatBeganBeforeHasLeft) {
+    std::uint32_t peer = 0;
+    while (worker_of(udp(client(peer) + ":4000", "10.1.0.1:53").datagram()) != 1) ++peer;
+    ASSERT_TRUE(all_->start());
+    std::atomic<bool> waits{false}, released{false};
+    bool left_before = false;
+    std::unique_lock held(outlets_[kSourceVm]->lock);
+    send(kClients, udp(client(peer) + ":4000", "10.1.0.1:53").datagram());
+    while (reason(STEER_WHY_NEW_OWNER) == 0) std::this_thread::yield();
+    std::thread control([&] {
+        waits.store(true);
+        all_->quiet().wait();
+        left_before = released.load();
+    });
+    while (!waits.load()) std::this_thread::yield();
+    for (int i = 0; i < 1000; ++i)
+        std::this_thread::yield();  // room for a mistake, not for the truth
+    released.store(true);
+    held.unlock();
+    control.join();
+    EXPECT_TRUE(left_before);
+    while (received_ < sent_) receive(kSourceVm);
+}
+
+// Every directory that has been exchanged is gone at once: AddressSanitizer sees a worker that still looks into one.
+TEST_F(TwoWorkers, ADirectoryGoesWhenNobodyLooksAtItAnyMore) {
+    auto directory = std::make_unique<const dpdk::Directory>(vms_);
+    std::atomic<const dpdk::Directory*> published{directory.get()};
+    for (const auto& worker : workers_) worker->published = &published;
+    ASSERT_TRUE(all_->start());
+    std::atomic<bool> done{false};
+    std::thread control([&] {
+        while (!done.load()) {
+            auto next = std::make_unique<const dpdk::Directory>(vms_);
+            published.store(next.get(), std::memory_order_release);
+            all_->quiet().wait();
+            directory = std::move(next);
+        }
+    });
+    for (std::uint32_t i = 0; i < 10'000; ++i) {
+        send(kClients, udp(client(i % 61) + ":4000", "10.1.0.1:53").datagram());
+        while (sent_ - received_ > 256) receive(kSourceVm);
+    }
+    while (received_ < sent_) receive(kSourceVm);
+    done.store(true);
+    control.join();
+    EXPECT_EQ(reason(STEER_WHY_NOT_MANAGED), 0u) << "every packet has met one";
+    all_->stop();
+}
+
 class FlipUnderLoad : public TwoWorkers {
 protected:
     static constexpr std::uint32_t kSessions = 1'000'000;
