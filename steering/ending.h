@@ -22,20 +22,23 @@ STEER_INLINE void steer_slot_key(struct steer_key *key, const struct steer_line 
                                  const struct steer_slot *slot, uint32_t wide)
 {
     __builtin_memset(key, 0, sizeof(*key));
-    key->peer_be = slot->peer_be;
-    key->peer_port = slot->peer_port;
-    key->vm_port = slot->vm_port;
-    key->address_id = slot->address_id;
-    key->protocol = slot->protocol;
-    if (wide)
-        __builtin_memcpy(key->peer_rest, line->wide.peer_rest, sizeof(key->peer_rest));
+    key->peer_be = STEER_PEEK(slot->peer_be);
+    key->peer_port = STEER_PEEK(slot->peer_port);
+    key->vm_port = STEER_PEEK(slot->vm_port);
+    key->address_id = STEER_PEEK(slot->address_id);
+    key->protocol = STEER_PEEK(slot->protocol);
+    if (wide) {
+        key->peer_rest[0] = STEER_PEEK(line->wide.peer_rest[0]);
+        key->peer_rest[1] = STEER_PEEK(line->wide.peer_rest[1]);
+        key->peer_rest[2] = STEER_PEEK(line->wide.peer_rest[2]);
+    }
 }
 
 STEER_INLINE void steer_end_slot(struct steer_plane *plane, enum steer_table table, struct steer_line *line,
                                  struct steer_slot *slot, struct steer_ending *ending)
 {
     uint32_t meta = steer_load32(&slot->meta);
-    if (steer_meta_life(meta) != STEER_LIVE || steer_key_vm(slot->address_id) != ending->vm ||
+    if (steer_meta_life(meta) != STEER_LIVE || steer_key_vm(STEER_PEEK(slot->address_id)) != ending->vm ||
         steer_meta_owner(meta) != ending->slot)
         return;
     struct vm_record *vm = steer_vm(plane, ending->vm);
@@ -46,11 +49,15 @@ STEER_INLINE void steer_end_slot(struct steer_plane *plane, enum steer_table tab
         return;
     }
     bool open = !(meta & STEER_META_CLOSED);
-    bool tell = ending->tell && slot->protocol == WIRE_PROTOCOL_TCP && open;
+    bool tell = ending->tell && STEER_PEEK(slot->protocol) == WIRE_PROTOCOL_TCP && open;
     struct steer_key key;
     // Told first: a segment that comes between the two must not look like an unknown session.
     if (tell) {
         steer_slot_key(&key, line, slot, steer_is_v6_table(table));
+        // Freed and filled again meanwhile, the key may be of a session that lives and must not be told anything.
+        STEER_FENCE(__ATOMIC_ACQUIRE);
+        if (steer_load32(&slot->meta) != meta)
+            return;
         steer_reset_add(plane, &key);
     }
     if (!steer_session_remove(plane, vm, table, slot, meta)) {

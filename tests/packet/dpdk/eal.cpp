@@ -36,7 +36,13 @@ Eal::Eal() {
     for (std::string& word : words) arguments.push_back(word.data());
     if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0)
         give_up("start DPDK's environment");
-    pool_ = rte_pktmbuf_pool_create("frames", 2047, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+    pool_ = rte_pktmbuf_pool_create("frames", 8191, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+    for (unsigned number = 0; number < pools_.size(); ++number) {
+        const std::string name = "frames-" + std::to_string(number);
+        pools_[number] = rte_pktmbuf_pool_create(name.c_str(), 127, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+                                                 SOCKET_ID_ANY);
+        if (!pools_[number]) give_up("make the pool " + name);
+    }
     if (!pool_) give_up("make the pool of frames");
 }
 
@@ -60,6 +66,10 @@ rte_mbuf* Eal::frame(const Bytes& bytes) {
 
 std::uint32_t Eal::frames_out() const {
     return rte_mempool_in_use_count(pool_);
+}
+
+rte_mempool* Eal::pool(unsigned number) {
+    return pools_.at(number);
 }
 
 rte_ring* Eal::ring(unsigned frames) {

@@ -4,6 +4,7 @@
 
 #include "tests/packet/frame.hpp"
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -22,8 +23,9 @@ public:
     static Eal& instance();
     // The caller's. A long frame comes in several segments.
     rte_mbuf* frame(const Bytes& bytes);
-    std::uint32_t frames_out() const;  // not given back yet
-    rte_ring* ring(unsigned frames);   // of one writer and one reader; the caller's
+    std::uint32_t frames_out() const;    // not given back yet
+    rte_mempool* pool(unsigned number);  // of a thread's own, without a cache
+    rte_ring* ring(unsigned frames);     // of one writer and one reader; the caller's
     // An ethdev, started and empty, that gives back what it is sent.
     std::uint16_t loop(unsigned number);
     // An ethdev, started and empty, whose far end are two rings: what is put into `in` is received by it, and what it
@@ -42,6 +44,7 @@ private:
     std::uint16_t started(std::uint16_t ethdev);
     std::set<unsigned> loops_;
     std::map<unsigned, Wire> wires_;
+    std::array<rte_mempool*, 2> pools_;
 };
 
 Bytes bytes_of(const rte_mbuf* frame);
