@@ -224,7 +224,7 @@ STEER_INLINE bool may_be_slow(uint32_t kind)
 STEER_INLINE void note_slow(struct __sk_buff *skb, const struct steer_packet *p,
                             const struct steer_outcome *out)
 {
-    count_reason(out->verdict.why);
+    count_packet(skb->ifindex, out->verdict.action, out->verdict.why);
     if (is_watched())
         record_skb(skb, p, steer_verdict_number(out->verdict), vm_number(out->vm));
 }
