@@ -89,8 +89,6 @@ void check_vxlan(const SwitchConfig& config, const PortConfig& port, const std::
         complain(errors, at + "/role", "underlay cannot be a tunnel itself");
     if (!port.device.empty())
         complain(errors, at + "/device", "is a tunnel by its vxlan, leave one of them out");
-    if (config.plane == PlaneKind::dpdk)
-        complain(errors, in, "is for plane: ebpf; plane dpdk has no tunnels");
     check_underlay(config, port, at, errors);
 }
 

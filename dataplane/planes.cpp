@@ -53,7 +53,9 @@ Result<Device> device_of(const PortConfig& port) {
     if (!device) return device;
     if (port.mtu != 0) device->mtu = port.mtu;
     if (!device->is_interface()) return device;
-    Result<std::uint32_t> mtu = mtu_of(device->where, port.mtu);
+    // An underlay may have more than its tunnels need.
+    const std::uint32_t wanted = port.role == PortRole::underlay ? 0 : port.mtu;
+    Result<std::uint32_t> mtu = mtu_of(device->where, wanted);
     if (!mtu) return std::unexpected(std::move(mtu).error());
     device->mtu = *mtu;
     if (*mtu > kMtuMax)
@@ -68,9 +70,15 @@ Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config, LeftTables*
     dpdk::PlaneOptions options;
     std::vector<PortMtu> mtus;
     for (const PortConfig& port : config.ports) {
+        if (port.vxlan) {
+            const std::optional<Tunnel> tunnel = tunnel_of(port);
+            options.ports.push_back({port.name, port.role, {}, tunnel->mtu, tunnel});
+            continue;
+        }
         Result<Device> device = device_of(port);
         if (!device) return std::unexpected(std::move(device).error().within("port " + port.name));
-        options.ports.push_back({port.name, port.role, *device});
+        options.ports.push_back(
+            {port.name, port.role, *device, port.mtu != 0 ? port.mtu : device->mtu});
         mtus.push_back({port.name, port.role, device->mtu});
     }
     Result<void> good = check_mtus(mtus);

@@ -84,6 +84,33 @@ STEER_INLINE enum steer_outer steer_match_outer(const struct steer_tunnel *tunne
     return tunnel->remote_be == a->source_be ? STEER_OUTER_MINE : STEER_OUTER_FOREIGN;
 }
 
+// RFC 7348 section 4.1: the source port by a hash of the inner flow, in the dynamic range; the same for every packet of
+// it, so without ports for fragments of one.
+STEER_INLINE uint16_t steer_outer_port(const uint8_t *data, const uint8_t *end)
+{
+    uint32_t hash = 0x9e3779b9u;
+    const uint8_t *ip = data + WIRE_ETH_BYTES, *from = data, *until = data + 12, *ports = end;
+    if (ip > end)
+        return 49152;
+    uint16_t type = wire_load16(data + 12);
+    if (type == WIRE_ETHERTYPE_IPV4 && ip + WIRE_IPV4_BYTES <= end) {
+        from = ip + 12;
+        until = ip + 20;
+        bool whole = !(wire_load16(ip + 6) & (WIRE_IPV4_MORE | WIRE_IPV4_OFFSET));
+        if (whole && (ip[9] == WIRE_PROTOCOL_TCP || ip[9] == WIRE_PROTOCOL_UDP))
+            ports = ip + (ip[0] & 0xfu) * 4;
+    } else if (type == WIRE_ETHERTYPE_IPV6 && ip + WIRE_IPV6_BYTES <= end) {
+        from = ip + 8;
+        until = ip + 40;
+        if (ip[6] == WIRE_PROTOCOL_TCP || ip[6] == WIRE_PROTOCOL_UDP)
+            ports = ip + WIRE_IPV6_BYTES;
+    }
+    for (; from < until; from += 4) hash = (hash ^ wire_load32(from)) * 0x85ebca6bu;
+    if (ports + 4 <= end)
+        hash = (hash ^ wire_load32(ports)) * 0x85ebca6bu;
+    return (uint16_t)(49152 | ((hash ^ hash >> 16) & 0x3fff));
+}
+
 STEER_INLINE uint8_t steer_outer_why(enum steer_outer outer)
 {
     return outer == STEER_OUTER_UNKNOWN   ? STEER_WHY_TUNNEL_UNKNOWN

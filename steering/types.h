@@ -302,56 +302,59 @@ enum steer_memory {
 
 // Every verdict has one reason: the counter, the metric label and the word in `godwit flows`.
 // Append only: numbers are stored in pinned maps that outlive a program.
-#define STEER_REASONS(X)                                                                                 \
-    X(NOT_MANAGED, "not-managed")                 /* no hosted address, no known sender */               \
-    X(SESSION, "session")                         /* the entry's owner */                                \
-    X(HANDSHAKE, "handshake")                     /* who was given the first packet */                   \
-    X(SECOND_CHANCE, "second-chance")             /* previous refused, default owner is tried */         \
-    X(NEW_OWNER, "new-owner")                     /* newcomer, default owner */                          \
-    X(PREVIOUS, "previous")                       /* unknown old traffic, its authority */               \
-    X(OPENED, "opened")                           /* the VM opened or confirmed a session */             \
-    X(REOPENED, "reopened")                       /* SYN on a closed entry */                            \
-    X(PROVEN, "proven")                           /* ACK that knows the SYN-ACK's number */              \
-    X(RST_WITHHELD, "rst-withheld")               /* previous refused while draining */                  \
-    X(FENCED, "fenced")                           /* not the sender's to send */                         \
-    X(FENCED_ANNOUNCE, "fenced-announce")         /* ARP/ND announcement by a non-owner */               \
-    X(FENCED_REPLY, "fenced-reply")               /* ARP/ND reply while the switch answers */            \
-    X(FENCED_HOUSEKEEPING, "fenced-housekeeping") /* MLD, RS of a non-owner */                           \
-    X(SPOOFED_SOURCE, "spoofed-source")           /* another VM's hosted address as source */            \
-    X(UNTRACKED, "untracked")                     /* table full, forwarded without entry */              \
-    X(CONTENDED, "contended")                     /* bucket busy, forwarded; next packet retries */      \
-    X(ARP_ANSWERED, "arp-answered")                                                                      \
-    X(ND_ANSWERED, "nd-answered")                                                                        \
-    X(NEIGHBOUR, "neighbour")               /* ARP/ND that follows the owner */                          \
-    X(NEIGHBOUR_BOTH, "neighbour-both")     /* replies both backends need */                             \
-    X(ADDRESS_CONFLICT, "address-conflict") /* somebody else claims a hosted address */                  \
-    X(HOUSEKEEPING, "housekeeping")         /* DHCP, MLD, RS of the owner */                             \
-    X(FRAGMENT_UNSUPPORTED, "fragment-unsupported")                                                      \
-    X(EXTENSION_UNSUPPORTED, "extension-unsupported")                                                    \
-    X(VLAN_UNSUPPORTED, "vlan-unsupported") /* more than two tags */                                     \
-    X(ICMP_ERROR_DEFAULT, "icmp-error-default")                                                          \
-    X(ICMP_ERROR_BOTH, "icmp-error-both")                                                                \
-    X(TRUNCATED, "truncated")                                                                            \
-    X(BAD_HEADER, "bad-header")                                                                          \
-    X(NO_BACKEND, "no-backend")         /* the slot it belongs to is not there */                        \
-    X(PLANE, "plane")                   /* the plane could not carry it out */                           \
-    X(RESET_TOLD, "reset-told")         /* the peer of a reset session gets its RST */                   \
-    X(COPY_REFUSED, "copy-refused")     /* a clone spoke on a copied socket and gets its RST */          \
-    X(TEMPORARY, "temporary")           /* to or from a temporary address itself, as it is */            \
-    X(UNTRANSLATABLE, "untranslatable") /* no address of it can be rewritten: AH, header out of reach */ \
-    X(ICMP_ERROR, "icmp-error")         /* about a session, follows its owner */                         \
-    X(ICMP_ERROR_FOREIGN, "icmp-error-foreign") /* about a packet its addressee has not sent */          \
-    X(FRAGMENT, "fragment")                     /* goes where its first one went */                      \
-    X(FRAGMENT_EARLY, "fragment-early")         /* its first one has not been seen */                    \
-    X(EXTENSION_CHAIN, "extension-chain")       /* more extension headers than anybody sends */          \
-    X(FENCED_DHCP, "fenced-dhcp")               /* a clone about the lease of the original */            \
-    X(GROUP, "group")                           /* multicast or broadcast of an active VM */             \
-    X(OTHER_VLAN, "other-vlan")                 /* tagged, and nobody managed is in that VLAN */         \
-    X(CONNECTION_ID, "connection-id")           /* a QUIC connection from another address, its owner */  \
-    X(WORKER_BUSY, "worker-busy")       /* plane dpdk: the ring of the worker it belongs to is full */   \
-    X(TUNNEL_UNKNOWN, "tunnel-unknown") /* an outer header for us, and no tunnel has its VNI */          \
-    X(TUNNEL_FOREIGN, "tunnel-foreign") /* not from the other end of its tunnel */                       \
-    X(TUNNEL_HEADER, "tunnel-header")   /* cut off, or lengths that contradict each other */
+#define STEER_REASONS(X)                                                                                   \
+    X(NOT_MANAGED, "not-managed")                 /* no hosted address, no known sender */                 \
+    X(SESSION, "session")                         /* the entry's owner */                                  \
+    X(HANDSHAKE, "handshake")                     /* who was given the first packet */                     \
+    X(SECOND_CHANCE, "second-chance")             /* previous refused, default owner is tried */           \
+    X(NEW_OWNER, "new-owner")                     /* newcomer, default owner */                            \
+    X(PREVIOUS, "previous")                       /* unknown old traffic, its authority */                 \
+    X(OPENED, "opened")                           /* the VM opened or confirmed a session */               \
+    X(REOPENED, "reopened")                       /* SYN on a closed entry */                              \
+    X(PROVEN, "proven")                           /* ACK that knows the SYN-ACK's number */                \
+    X(RST_WITHHELD, "rst-withheld")               /* previous refused while draining */                    \
+    X(FENCED, "fenced")                           /* not the sender's to send */                           \
+    X(FENCED_ANNOUNCE, "fenced-announce")         /* ARP/ND announcement by a non-owner */                 \
+    X(FENCED_REPLY, "fenced-reply")               /* ARP/ND reply while the switch answers */              \
+    X(FENCED_HOUSEKEEPING, "fenced-housekeeping") /* MLD, RS of a non-owner */                             \
+    X(SPOOFED_SOURCE, "spoofed-source")           /* another VM's hosted address as source */              \
+    X(UNTRACKED, "untracked")                     /* table full, forwarded without entry */                \
+    X(CONTENDED, "contended")                     /* bucket busy, forwarded; next packet retries */        \
+    X(ARP_ANSWERED, "arp-answered")                                                                        \
+    X(ND_ANSWERED, "nd-answered")                                                                          \
+    X(NEIGHBOUR, "neighbour")               /* ARP/ND that follows the owner */                            \
+    X(NEIGHBOUR_BOTH, "neighbour-both")     /* replies both backends need */                               \
+    X(ADDRESS_CONFLICT, "address-conflict") /* somebody else claims a hosted address */                    \
+    X(HOUSEKEEPING, "housekeeping")         /* DHCP, MLD, RS of the owner */                               \
+    X(FRAGMENT_UNSUPPORTED, "fragment-unsupported")                                                        \
+    X(EXTENSION_UNSUPPORTED, "extension-unsupported")                                                      \
+    X(VLAN_UNSUPPORTED, "vlan-unsupported") /* more than two tags */                                       \
+    X(ICMP_ERROR_DEFAULT, "icmp-error-default")                                                            \
+    X(ICMP_ERROR_BOTH, "icmp-error-both")                                                                  \
+    X(TRUNCATED, "truncated")                                                                              \
+    X(BAD_HEADER, "bad-header")                                                                            \
+    X(NO_BACKEND, "no-backend")         /* the slot it belongs to is not there */                          \
+    X(PLANE, "plane")                   /* the plane could not carry it out */                             \
+    X(RESET_TOLD, "reset-told")         /* the peer of a reset session gets its RST */                     \
+    X(COPY_REFUSED, "copy-refused")     /* a clone spoke on a copied socket and gets its RST */            \
+    X(TEMPORARY, "temporary")           /* to or from a temporary address itself, as it is */              \
+    X(UNTRANSLATABLE, "untranslatable") /* no address of it can be rewritten: AH, header out of reach */   \
+    X(ICMP_ERROR, "icmp-error")         /* about a session, follows its owner */                           \
+    X(ICMP_ERROR_FOREIGN, "icmp-error-foreign") /* about a packet its addressee has not sent */            \
+    X(FRAGMENT, "fragment")                     /* goes where its first one went */                        \
+    X(FRAGMENT_EARLY, "fragment-early")         /* its first one has not been seen */                      \
+    X(EXTENSION_CHAIN, "extension-chain")       /* more extension headers than anybody sends */            \
+    X(FENCED_DHCP, "fenced-dhcp")               /* a clone about the lease of the original */              \
+    X(GROUP, "group")                           /* multicast or broadcast of an active VM */               \
+    X(OTHER_VLAN, "other-vlan")                 /* tagged, and nobody managed is in that VLAN */           \
+    X(CONNECTION_ID, "connection-id")           /* a QUIC connection from another address, its owner */    \
+    X(WORKER_BUSY, "worker-busy")           /* plane dpdk: the ring of the worker it belongs to is full */ \
+    X(TUNNEL_UNKNOWN, "tunnel-unknown")     /* an outer header for us, and no tunnel has its VNI */        \
+    X(TUNNEL_FOREIGN, "tunnel-foreign")     /* not from the other end of its tunnel */                     \
+    X(TUNNEL_HEADER, "tunnel-header")       /* cut off, or lengths that contradict each other */           \
+    X(TUNNEL_NEIGHBOUR, "tunnel-neighbour") /* somebody else claims to be the other end */                 \
+    X(TUNNEL_DOWN, "tunnel-down")           /* the other end has not answered who it is */                 \
+    X(TUNNEL_LENGTH, "tunnel-length")       /* longer than the underlay takes */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,

@@ -1,6 +1,7 @@
 #include "dataplane/dpdk/loop.hpp"
 
 #include "dataplane/dpdk/table_file.hpp"
+#include "dataplane/dpdk/tunnels.hpp"
 
 #include <algorithm>
 #include <rte_mbuf.h>
@@ -30,9 +31,12 @@ WorkerLoop::WorkerLoop(Worker& worker, Quiet& quiet, std::vector<rte_ring*> from
 
 WorkerLoop::Queues WorkerLoop::queues_of(const Worker& worker) {
     Queues mine;
-    for (std::uint16_t port = 0; port < worker.ports; ++port)
+    for (std::uint16_t port = 0; port < worker.ports; ++port) {
+        if (worker.tunnels && worker.tunnels->is_tunnel(port))
+            continue;  // its underlay's are polled
         for (std::uint16_t queue = 0; queue < worker.queues[port]; ++queue)
             if ((port + queue) % worker.workers == worker.number) mine.emplace_back(port, queue);
+    }
     return mine;
 }
 
@@ -67,7 +71,7 @@ bool WorkerLoop::look_at_ports() {
     bool busy = false;
     for (const auto& [port, queue] : queues_) {
         if (!rx_stage(worker_, port, burst_, queue)) continue;
-        run_stages(worker_, burst_);
+        run_burst(worker_, burst_);
         tx_stage(worker_);
         busy = true;
     }

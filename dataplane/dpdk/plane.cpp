@@ -6,6 +6,7 @@
 
 #include "dataplane/dpdk/ending.hpp"
 #include "dataplane/dpdk/environment.hpp"
+#include "dataplane/dpdk/tunnel_ports.hpp"
 #include "dataplane/port_numbers.hpp"
 #include "dataplane/table_config.hpp"
 
@@ -35,6 +36,8 @@ struct DpdkPlane::State {
     std::unique_ptr<const Directory> directory = std::make_unique<Directory>();
     std::atomic<const Directory*> published{directory.get()};
     std::unique_ptr<DpdkTap> tap;
+    PortDevices devices;
+    std::unique_ptr<Tunnels> tunnels;
     std::vector<std::unique_ptr<Worker>> workers;
     int events_fd = -1;
     std::unique_ptr<Workers> loops;
@@ -47,6 +50,7 @@ struct DpdkPlane::State {
         loops.reset();
         if (events_fd >= 0) close(events_fd);
     }
+    Result<void> open_tunnels();
     void make_workers();
     steer_plane& at_this_tick() {
         control.tick = tick_now();
@@ -94,7 +98,8 @@ EnvironmentOptions environment_of(const PlaneOptions& options) {
                                    options.memory_mb,
                                    options.hugepages,
                                    options.file_prefix};
-    for (const PlaneOptions::Port& port : options.ports) environment.devices.push_back(port.device);
+    for (const PlaneOptions::Port& port : options.ports)
+        if (!port.tunnel) environment.devices.push_back(port.device);
     return environment;
 }
 
@@ -182,25 +187,39 @@ Result<void> make_place(const std::string& folder) {
 
 }  // namespace
 
+Result<void> DpdkPlane::State::open_tunnels() {
+    devices = devices_of(options.ports, environment->ethdevs(), environment->queues());
+    Result<std::vector<TunnelEnd>> ends = tunnel_ends(options.ports, devices);
+    if (!ends) return std::unexpected(std::move(ends).error());
+    if (!ends->empty())
+        tunnels = std::make_unique<Tunnels>(*ends, environment->frames(), kTicksPerSecond);
+    return {};
+}
+
 void DpdkPlane::State::make_workers() {
     const auto ports = static_cast<std::uint16_t>(options.ports.size());
     std::array<std::shared_ptr<Outlet>, kPortsMax> outlets;
     for (std::uint16_t port = 0; port < ports; ++port)
-        outlets[port] =
-            outlet_of(options.ports[port].device, environment->queues()[port], options.workers);
+        if (!options.ports[port].tunnel)
+            outlets[port] =
+                outlet_of(options.ports[port].device, devices.queues[port], options.workers);
+    for (std::uint16_t port = 0; port < ports; ++port)
+        outlets[port] = outlets[carrier_of(options.ports, port)];
     const std::vector<std::uint32_t> numbers = numbers_of(*file, options.ports);
     for (unsigned number = 0; number < options.workers; ++number) {
         workers.push_back(
             std::make_unique<Worker>(file->tables(), *stations, ports, number, options.workers));
         Worker& worker = *workers.back();
         worker.tap = tap.get();
+        worker.tunnels = tunnels.get();
         worker.uplink = sole_uplink(options.ports);
+        worker.relays = tunnels && worker.uplink < ports && tunnels->is_tunnel(worker.uplink);
         worker.published = &published;
         worker.outlets = outlets;
-        std::ranges::copy(environment->ethdevs(), worker.device.begin());
+        worker.device = devices.ethdev;
         for (std::uint16_t port = 0; port < ports; ++port)
             worker.whole_only[port] = !sends_pieces(worker.device[port]);
-        std::ranges::copy(environment->queues(), worker.queues.begin());
+        worker.queues = devices.queues;
         std::ranges::copy(numbers, worker.counters.number_of_port.begin());
     }
 }
@@ -233,6 +252,8 @@ Result<std::unique_ptr<dataplane::Plane>> DpdkPlane::open(const PlaneOptions& op
     Result<std::unique_ptr<DpdkTap>> tap = DpdkTap::make(DpdkTap::kRingBytes, options.workers);
     if (!tap) return std::unexpected(std::move(tap).error());
     state->tap = std::move(*tap);
+    Result<void> opened = state->open_tunnels();
+    if (!opened) return std::unexpected(std::move(opened).error());
     state->make_workers();
     state->control.tables = &tables;
 
@@ -284,13 +305,20 @@ std::vector<PortState> DpdkPlane::ports() {
     std::vector<PortState> ports;
     for (std::uint16_t number = 0; number < state_->options.ports.size(); ++number) {
         const PlaneOptions::Port& port = state_->options.ports[number];
-        const std::uint16_t ethdev = state_->environment->ethdevs()[number];
+        const std::uint16_t ethdev = state_->devices.ethdev[number];
         rte_eth_stats stats{};
         rte_eth_link link{};
         rte_eth_dev_info about{};
         rte_eth_stats_get(ethdev, &stats);
         rte_eth_link_get_nowait(ethdev, &link);
         const bool known = rte_eth_dev_info_get(ethdev, &about) == 0;
+        if (port.tunnel) {
+            const Tunnels::Seen seen = state_->tunnels->seen(number);
+            ports.push_back({port.name, port.name, port.role, number + 1u,
+                             seen.reachable && link.link_status == RTE_ETH_LINK_UP, "vxlan",
+                             seen.packets, seen.drops, port.tunnel});
+            continue;
+        }
         ports.push_back({port.name, port.device.where, port.role, number + 1u,
                          link.link_status == RTE_ETH_LINK_UP, known ? about.driver_name : "",
                          stats.ipackets, stats.imissed + stats.ierrors + stats.rx_nombuf});

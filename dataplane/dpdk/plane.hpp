@@ -9,6 +9,7 @@
 #include "dataplane/plane.hpp"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,9 @@ struct PlaneOptions {
     struct Port {
         std::string name;
         dataplane::PortRole role = dataplane::PortRole::uplink;
-        dataplane::Device device;
+        dataplane::Device device;  // of a tunnel none
+        std::uint32_t mtu = 1500;
+        std::optional<dataplane::Tunnel> tunnel = {};
     };
     std::vector<Port> ports;  // at most kPortsMax
     std::string table_dir;    // exists or can be made, on tmpfs or hugetlbfs; "dpdk-sessions" in it

@@ -33,6 +33,14 @@ void Stations::learn(const std::uint8_t* mac, std::uint16_t port, std::uint32_t 
     place->who.store(who, kRelaxed);
 }
 
+void Stations::forget(const std::uint8_t* mac) {
+    const std::uint64_t number = number_of(mac);
+    for (Station& station : sets_[set_of(number)]) {
+        const std::uint64_t known = station.who.load(kRelaxed);
+        if (known != 0 && known >> 16 == number) station.who.store(0, kRelaxed);
+    }
+}
+
 std::optional<std::uint16_t> Stations::find(const std::uint8_t* mac, std::uint32_t tick) const {
     const std::uint64_t number = number_of(mac);
     for (const Station& station : sets_[set_of(number)]) {

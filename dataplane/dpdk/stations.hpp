@@ -20,6 +20,7 @@ public:
 
     // A group address is nobody's and is not learnt.
     void learn(const std::uint8_t* mac, std::uint16_t port, std::uint32_t tick);
+    void forget(const std::uint8_t* mac);
     // The port, unless nobody knows or it was too long ago.
     std::optional<std::uint16_t> find(const std::uint8_t* mac, std::uint32_t tick) const;
 

@@ -1,5 +1,7 @@
 #include "dataplane/dpdk/worker.hpp"
 
+#include "dataplane/dpdk/tunnels.hpp"
+
 #include <numeric>
 
 namespace godwit::dpdk {
@@ -32,6 +34,13 @@ Worker::Worker(Tables& memory, Stations& learnt, std::uint16_t port_count, unsig
       ports(port_count),
       counters(memory, this_number) {
     queues.fill(1);
+}
+
+void run_burst(Worker& worker, Burst& burst) {
+    if (worker.tunnels && worker.tunnels->is_underlay(burst.port))
+        worker.tunnels->unwrap(worker, burst);
+    else
+        run_stages(worker, burst);
 }
 
 void run_stages(Worker& worker, Burst& burst) {

@@ -31,6 +31,8 @@ inline constexpr std::uint16_t kPortsMax = 32;
 // behind the same one.
 inline constexpr std::uint16_t kDeparturesMax = 2 * kBurstMax;
 
+class Tunnels;
+
 // Frames of one port; the burst owns them until a stage hands them on or frees them.
 struct Burst {
     std::uint16_t port = 0;
@@ -80,7 +82,9 @@ struct Worker {
     std::array<std::uint16_t, kPortsMax> queues;    // which it has, of each kind; 1 unless told
     std::bitset<kPortsMax> whole_only;              // ports whose device takes no frame in pieces
     Counters counters;
-    DpdkTap* tap = nullptr;  // none: nobody ever watches
+    DpdkTap* tap = nullptr;      // none: nobody ever watches
+    Tunnels* tunnels = nullptr;  // none: no port is one
+    bool relays = false;         // the uplink is a tunnel: nothing is learnt of who is behind it
     std::array<Departures, kPortsMax> departures{};
     // Of ports whose far end is waited for, or whose queues several workers share. None: nothing of it.
     std::array<std::shared_ptr<Outlet>, kPortsMax> outlets;
@@ -99,6 +103,8 @@ void rewrite_stage(Worker& worker, Burst& burst);
 void tx_stage(Worker& worker);
 
 // A burst that has come from a device, up to its departures. Between rx and tx.
+void run_burst(Worker& worker, Burst& burst);
+// Of a port that is no underlay.
 void run_stages(Worker& worker, Burst& burst);
 // The same for one that another worker has handed over.
 void run_own_stages(Worker& worker, Burst& burst);

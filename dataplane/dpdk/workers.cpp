@@ -1,6 +1,7 @@
 #include "dataplane/dpdk/workers.hpp"
 
 #include "dataplane/dpdk/environment.hpp"
+#include "dataplane/dpdk/tunnels.hpp"
 
 #include <array>
 #include <rte_errno.h>
@@ -109,6 +110,7 @@ bool Workers::hand_over(rte_mbuf* frame, std::uint16_t port) {
 void Workers::beat() {
     file_.beat(workers_[0]->plane.tick);
     take_handed_over();
+    ask_neighbours();
     tell_drained();
 }
 
@@ -116,6 +118,14 @@ void Workers::take_handed_over() {
     std::array<void*, kBurstMax> frames;
     const unsigned count = rte_ring_dequeue_burst(handed_over_, frames.data(), kBurstMax, nullptr);
     loops_[0]->send({frames.data(), count});
+}
+
+void Workers::ask_neighbours() {
+    Tunnels* tunnels = workers_[0]->tunnels;
+    if (!tunnels) return;
+    std::array<void*, kPortsMax> questions;
+    const std::size_t count = tunnels->ask(workers_[0]->plane.tick, questions);
+    loops_[0]->send({questions.data(), count});
 }
 
 // Once for a burst, however many sessions it has ended.

@@ -47,6 +47,7 @@ private:
     void make_loops();
     void beat();
     void take_handed_over();
+    void ask_neighbours();
     void tell_drained();
 
     std::vector<Worker*> workers_;

@@ -17,6 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import unittest
 
 import places
@@ -106,6 +107,17 @@ def setUpModule():
     FAR_SWITCH = Switch(PROGRAM, PLANE, ports=far_ports(), place="far")
     unittest.addModuleCleanup(FAR_SWITCH.remove)
     FAR_SWITCH.start()
+    wait_for_tunnel()
+
+
+def wait_for_tunnel():
+    """Plane dpdk has to learn first who the other end is, by ARP."""
+    for switch, name in ((NEAR_SWITCH, "vx-b"), (FAR_SWITCH, "vx-a")):
+        end = time.monotonic() + 20
+        while not any(one["up"] for one in switch.call("GET", "/v1/ports")[1] if one["name"] == name):
+            if time.monotonic() > end:
+                raise AssertionError(f"{name} does not come up")
+            time.sleep(0.05)
 
 
 def backend(place, port_name):
@@ -376,6 +388,7 @@ class Restarts(Story):
             if PLANE == "ebpf":
                 self.assertEqual((self.who(old), self.who(new), self.who([self.flow()])), ({"a"}, {"b"}, {"b"}))
             switch.start()
+            wait_for_tunnel()
             self.assertEqual((self.who(old), self.who(new), self.who([self.flow()])), ({"a"}, {"b"}, {"b"}))
 
     def test_no_session_is_lost_when_the_fabric_goes_and_comes_back(self):

@@ -5,6 +5,8 @@
 
 #include "steering/translate.h"
 
+#include "dataplane/dpdk/tunnels.hpp"
+
 #include <rte_mbuf.h>
 
 namespace godwit::dpdk {
@@ -145,7 +147,8 @@ bool is_sibling(const vm_record* vm, std::uint32_t ifindex) {
 // Copies and no references to the one frame: net_af_xdp sends a reference's own, empty memory.
 void flood(const Case& c) {
     for (std::uint16_t port = 0; port < c.worker.ports; ++port)
-        if (port != c.port && !is_sibling(c.outcome.vm, port + 1u))
+        if (port != c.port && !is_sibling(c.outcome.vm, port + 1u) &&
+            !(c.worker.tunnels && c.worker.tunnels->is_underlay(port)))
             depart(c.worker, port, rte_pktmbuf_copy(c.frame, c.frame->pool, 0, UINT32_MAX));
     rte_pktmbuf_free(c.frame);
 }
@@ -155,6 +158,8 @@ void flood(const Case& c) {
 void learn(const Case& c) {
     const std::uint8_t action = c.outcome.verdict.action;
     if (action == STEER_DROP || action == STEER_REFUSE) return;
+    if (c.worker.relays && c.port == c.worker.uplink)  // it speaks from there now
+        return c.worker.stations.forget(c.packet.source_mac);
     if (!steer_sender(&c.worker.plane, c.packet.source_mac))
         c.worker.stations.learn(c.packet.source_mac, c.port, c.worker.plane.tick);
 }
@@ -165,7 +170,8 @@ std::optional<std::uint16_t> port_of_destination(const Case& c) {
     if (c.packet.destination_mac[0] & 1) return std::nullopt;
     std::optional<std::uint16_t> port =
         worker.stations.find(c.packet.destination_mac, worker.plane.tick);
-    if (!port && c.outcome.vm && worker.uplink != kPortsMax) port = worker.uplink;
+    const bool goes_up = c.outcome.vm || (worker.relays && c.port != worker.uplink);
+    if (!port && goes_up && worker.uplink != kPortsMax) port = worker.uplink;
     return port;
 }
 

@@ -1,5 +1,7 @@
 #include "dataplane/dpdk/worker.hpp"
 
+#include "dataplane/dpdk/tunnels.hpp"
+
 #include <mutex>
 #include <rte_ethdev.h>
 
@@ -41,6 +43,8 @@ void tx_stage(Worker& worker) {
     for (std::uint16_t port = 0; port < worker.ports; ++port) {
         Departures& leaving = worker.departures[port];
         if (leaving.count == 0 && !has_waiting(worker, port)) continue;
+        if (worker.tunnels && worker.tunnels->is_tunnel(port))
+            worker.tunnels->wrap(worker, port, leaving);
         const std::uint16_t sent = send(worker, port, leaving.frames.data(), leaving.count);
         worker.counters.unsent += leaving.count - sent;
         rte_pktmbuf_free_bulk(leaving.frames.data() + sent, leaving.count - sent);

@@ -23,9 +23,10 @@ public:
     static Eal& instance();
     // The caller's. A long frame comes in several segments.
     rte_mbuf* frame(const Bytes& bytes);
-    std::uint32_t frames_out() const;    // not given back yet
-    rte_mempool* pool(unsigned number);  // of a thread's own, without a cache
-    rte_ring* ring(unsigned frames);     // of one writer and one reader; the caller's
+    rte_mempool* pool() { return pool_; }  // of all frames, also of the loops'
+    std::uint32_t frames_out() const;      // not given back yet
+    rte_mempool* pool(unsigned number);    // of a thread's own, without a cache
+    rte_ring* ring(unsigned frames);       // of one writer and one reader; the caller's
     // An ethdev, started and empty, that gives back what it is sent.
     std::uint16_t loop(unsigned number);
     // An ethdev, started and empty, whose far end are two rings: what is put into `in` is received by it, and what it
