@@ -76,18 +76,18 @@ class Switch:
                 pass
 
     def turn_to(self, plane, broken=False):
-        """What the next start() runs; `broken`: with a port whose interface does not exist."""
-        config = self.directory / "switch.yaml"
-        lines = [line for line in config.read_text().splitlines() if "no-such" not in line]
-        lines = [f"plane: {plane}" if line.startswith("plane: ") else line for line in lines]
-        lines += ["  - {name: broken, interface: no-such, role: vm}"] if broken else []
-        config.write_text("\n".join(lines) + "\n")
+        """What the next start runs; `broken`: with a port whose interface does not exist."""
+        no_such = "ports:\n  - {name: broken, interface: no-such, role: vm}\n"
+        self.yaml = self.yaml.replace(f"\nplane: {self.plane}\n", f"\nplane: {plane}\n").replace(no_such, "ports:\n")
+        if broken:
+            self.yaml = self.yaml.replace("ports:\n", no_such)
         self.plane = plane
 
     def start_and_kill(self, after):
         """A process that is killed in so many seconds, wherever it is by then."""
+        self.write_yaml()
         process = subprocess.Popen(
-            ["nsenter", f"--net={places.path_of('switch')}", "--", self.program, "--config",
+            ["nsenter", f"--net={places.path_of(self.place)}", "--", self.program, "--config",
              str(self.directory / "switch.yaml")], stderr=self.log)
         try:
             process.wait(timeout=after)

@@ -31,7 +31,7 @@ class TakeOver(unittest.TestCase):
         bridge("ebpf")
         for place in ("a", "b"):
             Server(place)
-        self.switch = Switch(PROGRAM, "ebpf", udp_s=120)
+        self.switch = Switch(PROGRAM, "ebpf", udp_s=120, workers=(1, 2))
         self.addCleanup(self.switch.remove)
         self.switch.start()
         self.steer(owner="host-a")
