@@ -101,10 +101,10 @@ def setUpModule():
         Server(place)
         Giver(place)
     Giver("client")
-    NEAR_SWITCH = Switch(PROGRAM, PLANE, ports=near_ports())
+    NEAR_SWITCH = Switch(PROGRAM, PLANE, ports=near_ports(), workers=(1, 2))
     unittest.addModuleCleanup(NEAR_SWITCH.remove)
     NEAR_SWITCH.start()
-    FAR_SWITCH = Switch(PROGRAM, PLANE, ports=far_ports(), place="far")
+    FAR_SWITCH = Switch(PROGRAM, PLANE, ports=far_ports(), place="far", workers=(2, 1))
     unittest.addModuleCleanup(FAR_SWITCH.remove)
     FAR_SWITCH.start()
     wait_for_tunnel()
@@ -390,6 +390,38 @@ class Restarts(Story):
             switch.start()
             wait_for_tunnel()
             self.assertEqual((self.who(old), self.who(new), self.who([self.flow()])), ({"a"}, {"b"}, {"b"}))
+
+    def test_sessions_go_on_when_a_tunnel_comes_into_the_configuration_and_leaves_it(self):
+        def restarted(config):
+            self.assertEqual(NEAR_SWITCH.stop(), 0)
+            NEAR_SWITCH.yaml = config
+            NEAR_SWITCH.start()
+            return {one["name"]: one["program"] for one in NEAR_SWITCH.call("GET", "/v1/ports")[1]}
+
+        def features(state):  # XDP, which comes back without tunnels, wants finished checksums
+            places.sh(f"nsenter --net={places.path_of('client')} ethtool -K eth0 tx {state} tso {state} gso {state}")
+
+        whole = NEAR_SWITCH.yaml
+        bare = "".join(line for line in whole.splitlines(True) if '"fabric"' not in line)
+        self.good(NEAR_SWITCH.steer(backends=BACKENDS[:1], owner="host-a"))
+        old = [self.flow(address) for address in (VM4, VM6) for _ in range(3)]
+        self.assertEqual(self.who(old), {"a"})
+        features("off")
+        try:
+            if PLANE == "ebpf":
+                self.assertEqual(restarted(bare)["uplink"], "xdp")
+            else:
+                restarted(bare)
+            self.assertEqual(self.who(old), {"a"})
+        finally:
+            programs = restarted(whole)
+            features("on" if PLANE == "ebpf" else "off")
+        if PLANE == "ebpf":
+            self.assertEqual(programs["uplink"], "tcx")
+        wait_for_tunnel()
+        self.assertEqual(self.who(old), {"a"})
+        self.flip()
+        self.assertEqual((self.who(old), self.who([self.flow(), self.flow(VM6)])), ({"a"}, {"b"}))
 
     def test_no_session_is_lost_when_the_fabric_goes_and_comes_back(self):
         old = [self.flow() for _ in range(3)]
