@@ -6,15 +6,22 @@ namespace {
 using dataplane::BackendSetup;
 using dataplane::HostedAddress;
 using dataplane::VmSetup;
-using Addresses = FixedMap<5, steer_address>::Entries;
+struct Addresses {
+    FixedMap<2, steer_address>::Entries v4;
+    FixedMap<5, steer_address>::Entries v6;
+};
 using Senders = FixedMap<3, steer_identity>::Entries;
 using Translations = FixedMap<2, steer_translation>::Entries;
 
 void add_address(Addresses& to, std::uint32_t vlan, const HostedAddress& address, std::uint32_t vm,
                  std::size_t id) {
     const auto& w = address.words_be;
-    to.push_back({{vlan << 8 | address.family, w[0], w[1], w[2], w[3]},
-                  {static_cast<std::uint16_t>(vm), static_cast<std::uint16_t>(id)}});
+    const std::uint32_t place = vlan << 8 | address.family;
+    const steer_address whose{static_cast<std::uint16_t>(vm), static_cast<std::uint16_t>(id)};
+    if (address.family == 4)
+        to.v4.push_back({{place, w[0]}, whose});
+    else
+        to.v6.push_back({{place, w[0], w[1], w[2], w[3]}, whose});
 }
 
 Addresses addresses_of(const Vms& vms) {
@@ -39,7 +46,10 @@ void each_backend(const Vms& vms, Add add) {
 
 }  // namespace
 
-Directory::Directory(const Vms& vms) : addresses_(addresses_of(vms)) {
+Directory::Directory(const Vms& vms) {
+    const Addresses addresses = addresses_of(vms);
+    addresses4_ = FixedMap<2, steer_address>(addresses.v4);
+    addresses6_ = FixedMap<5, steer_address>(addresses.v6);
     Senders senders;
     Translations translations;
     each_backend(vms, [&](std::uint16_t vm, const VmSetup& setup, std::uint8_t slot) {

@@ -39,6 +39,10 @@ public:
     }
 
 private:
+    static constexpr std::uint64_t kMultipliers[] = {0x9e3779b97f4a7c15ull, 0xc2b2ae3d27d4eb4full,
+                                                     0x165667b19e3779f9ull, 0xd6e8feb86659fd93ull,
+                                                     0xff51afd7ed558ccdull};
+    static_assert(kWords <= std::size(kMultipliers));
     struct Place {
         Key key{};
         Value value{};
@@ -46,9 +50,10 @@ private:
     };
     // Where `key` is, or would be; more than half of the places are empty, so the walk ends.
     std::size_t index_of(const Key& key) const {
+        // A sum, whose products the processor makes at the same time: this is asked several times for a packet.
         std::uint64_t hash = 0;
-        for (std::uint32_t word : key) hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
-        std::size_t at = (hash ^ hash >> 32) & mask_;
+        for (std::size_t i = 0; i < kWords; ++i) hash += key[i] * kMultipliers[i];
+        std::size_t at = (hash >> 32 ^ hash >> 15) & mask_;
         while (places_[at].used && places_[at].key != key) at = (at + 1) & mask_;
         return at;
     }
@@ -67,8 +72,8 @@ public:
     const steer_address* address(std::uint32_t family, std::uint32_t vlan,
                                  const std::uint32_t* be) const {
         const std::uint32_t place = vlan << 8 | family;
-        if (family == 4) return addresses_.find({place, be[0], 0, 0, 0});
-        return addresses_.find({place, be[0], be[1], be[2], be[3]});
+        if (family == 4) return addresses4_.find({place, be[0]});
+        return addresses6_.find({place, be[0], be[1], be[2], be[3]});
     }
     const steer_identity* sender(std::uint32_t ifindex, const std::uint8_t* mac) const {
         return senders_.find(sender_key(ifindex, mac));
@@ -83,7 +88,8 @@ private:
         std::memcpy(&key[1], mac, 6);
         return key;
     }
-    FixedMap<5, steer_address> addresses_;
+    FixedMap<2, steer_address> addresses4_;
+    FixedMap<5, steer_address> addresses6_;
     FixedMap<3, steer_identity> senders_;
     FixedMap<2, steer_translation> translations_;
 };

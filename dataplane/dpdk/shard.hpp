@@ -12,7 +12,6 @@
 
 #include "dataplane/device.hpp"
 
-#include <array>
 #include <cstdint>
 
 namespace godwit::dpdk {
@@ -20,15 +19,12 @@ namespace godwit::dpdk {
 inline constexpr unsigned kWorkersMax = dataplane::kDpdkWorkersMax;
 inline constexpr unsigned kAnyWorker = kWorkersMax;
 
-// Keyed, so that nobody aims at one worker from many addresses. One address is one worker anyway.
-inline std::uint32_t mixed(const struct steer_config& config, std::uint32_t kind,
-                           const std::array<std::uint32_t, 4>& words) {
-    std::uint64_t hash = std::uint64_t{config.seed[0] ^ kind} << 32 | config.seed[1];
-    for (const std::uint32_t word : words) {
-        hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
-        hash ^= hash >> 29;
-    }
-    return static_cast<std::uint32_t>(hash >> 32);
+// NH of one end's words, as steering/table.h has it: keyed, so that nobody aims at one worker from many addresses. (One
+// address is one worker anyway.)
+inline std::uint64_t hashed(const struct steer_config& config, const std::uint32_t* words) {
+    const std::uint32_t* seed = config.seed;
+    return std::uint64_t{words[0] + seed[0]} * (words[1] + seed[1]) +
+           std::uint64_t{words[2] + seed[2]} * (words[3] + seed[3]);
 }
 
 // `workers` is 1 to kWorkersMax. kAnyWorker: no managed VM's, or nothing that has to keep an order.
@@ -40,18 +36,19 @@ inline unsigned worker_of(const steer_plane& plane, const struct steer_packet& p
     // Whose packet an ICMP error is about was going to `embedded`, and had come from `destination`.
     const std::uint32_t* ends[2] = {
         packet.kind == STEER_ICMP_ERROR ? packet.embedded : packet.source, packet.destination};
-    std::uint32_t sum = 0;  // so that the two ends may change places
+    std::uint64_t sum = 0;  // so that the two ends may change places
     bool managed = false;
     for (const std::uint32_t* end : ends) {
         const steer_address* address = plane.directory->address(packet.family, packet.vlan, end);
         managed = managed || address;
-        const auto& config = plane.tables->config;
-        sum += address ? mixed(config, 0, {address->vm & ~STEER_TEMPORARY, 0, 0, 0})
-                       : mixed(config, packet.family, {end[0], end[1], end[2], end[3]});
+        if (address)
+            sum += std::uint64_t{(address->vm & ~STEER_TEMPORARY) + 1u} * 0x9e3779b97f4a7c15ull;
+        else
+            sum += hashed(plane.tables->config, end);
     }
     // The high bits of a product: all bits of the sum count, and no division.
-    const std::uint32_t spread = (sum ^ sum >> 15) * 0x2c1b3c6du;
-    return managed ? static_cast<unsigned>(std::uint64_t{spread} * workers >> 32) : kAnyWorker;
+    const std::uint64_t spread = (sum ^ sum >> 32) * 0xd6e8feb86659fd93ull >> 32;
+    return managed ? static_cast<unsigned>(spread * workers >> 32) : kAnyWorker;
 }
 
 }  // namespace godwit::dpdk
