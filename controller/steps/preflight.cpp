@@ -202,6 +202,29 @@ Task<void> look_at_destination(JobRun& run) {
     co_return check_same_qemu(run, *source, *destination);
 }
 
+// Up to half of its slots a table turns nobody away; a migration keeps the ended sessions of the source for a while,
+// and whoever finds no room then is not tracked and breaks at the handover.
+Result<void> check_tables(const JobRun& run, const protocol::SwitchStats& stats) {
+    struct Fill {
+        const char* name;
+        std::uint64_t used, capacity;
+    };
+    for (const Fill& table : {Fill{"sessions_v4", stats.table_used, stats.table_capacity},
+                              Fill{"sessions_v6", stats.table_used_v6, stats.table_capacity_v6}})
+        if (table.used * 2 > table.capacity)
+            return refuse(
+                run,
+                "the session table of switch " + run.job.facts.switch_id + " has " +
+                    std::to_string(table.used) + " entries in " + std::to_string(table.capacity) +
+                    " slots, and when more than half are taken newcomers may go untracked: "
+                    "raise tables." +
+                    table.name +
+                    " in its YAML and start it with empty tables, or wait until sessions "
+                    "have ended (force: true goes on)",
+                "table-pressure");
+    return {};
+}
+
 Task<void> look_at_switch(JobRun& run) {
     Result<protocol::SwitchStatus> status = co_await run.access_switch().status();
     if (!status) co_return std::unexpected(std::move(status).error());
@@ -213,6 +236,10 @@ Task<void> look_at_switch(JobRun& run) {
     }
     Result<void> tunnel = co_await check_tunnel(run, *status);
     if (!tunnel) co_return tunnel;
+    if (!run.job.request.force) {
+        Result<void> room = check_tables(run, status->stats);
+        if (!room) co_return std::unexpected(std::move(room).error());
+    }
     Result<protocol::VmSteering> seen = co_await run.access_switch().steering(run.job.vm);
     // Not managed yet: hosting makes it so, and nothing was tracked before.
     if (!seen && seen.error().fault == Fault::Missing) co_return Result<void>{};

@@ -366,6 +366,7 @@ std::vector<http::Route> FakeWorld::switch_routes() {
         shown.id = "sw-1";
         shown.plane = "ebpf";
         shown.token = switch_token;
+        shown.stats = stats;
         for (const char* name : {"port-a", "port-b"}) {
             PortStatus port;
             port.name = name;

@@ -98,6 +98,7 @@ public:
     std::int64_t stood_still_ms = 40;  // when the freeze is over
     bool merge_conflicts = false;      // under on_conflict = fail
     std::uint64_t untracked = 0;
+    protocol::SwitchStats stats;  // how full the switch's tables are
     // The TCP sessions of a backend as the switch lists them, and as the guest behind it has them.
     std::vector<protocol::SessionRow> listed(const std::string& backend) const;
     std::vector<protocol::TcpSocket> sockets_of(const std::string& backend) const;
