@@ -7,6 +7,7 @@
 
 #include "dataplane/table_config.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -93,6 +94,33 @@ TEST_F(Table, WhenItIsFullTheNewcomerIsCountedAndNobodyElseIsLost) {
     EXPECT_EQ(plane.vms[0].untracked, turned_away);
     EXPECT_EQ(plane.vms[0].sessions[0], inside);
     EXPECT_EQ(live(), inside) << "what was let in is still there";
+}
+
+// Who knew the seed could aim at a few lines and fill the overflow area with what finds no room there, until
+// newcomers go untracked. Who does not know it aims at nothing.
+TEST_F(Table, KeysThatMeetUnderOneSeedAreSpreadUnderAnother) {
+    constexpr std::size_t kAimed = 1500;
+    constexpr std::uint32_t kTarget = 64;  // lines
+    std::vector<std::uint32_t> aimed;
+    for (std::uint32_t number = 0; aimed.size() < kAimed; ++number) {
+        const steer_key k = key(number);
+        const struct steer_places at =
+            steer_places(&plane.config, STEER_SESSIONS4, steer_hash(&plane.config, &k, 0));
+        if (at.first < kTarget && at.second < kTarget) aimed.push_back(number);
+    }
+    const auto turned_away = [&] {
+        std::size_t count = 0;
+        for (const std::uint32_t number : aimed) count += pin(number) != STEER_INSERTED;
+        return count;
+    };
+    EXPECT_GE(turned_away(), kAimed - 2 * (kTarget + kOverflow));
+    const struct steer_config fresh = dataplane::fresh_config({}),
+                              other = dataplane::fresh_config({});
+    EXPECT_NE(fresh.seed[0], other.seed[0]) << "a switch of its own has a seed of its own";
+    size_tables(plane, {kLines, kOverflow, 256, 2}, 8, 100);
+    std::ranges::copy(fresh.seed, plane.config.seed);
+    EXPECT_EQ(turned_away(), 0u);
+    for (const std::uint32_t number : aimed) EXPECT_TRUE(find(number));
 }
 
 TEST_F(Table, EntriesThatWentLeaveTheirRoomAlsoInTheOverflowArea) {

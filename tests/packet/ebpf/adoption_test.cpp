@@ -74,11 +74,18 @@ protected:
 };
 
 TEST_F(Adoption, TablesOutliveTheProcess) {
-    open()->record(3).untracked = 7;
+    std::uint32_t seed = 0;
+    {
+        auto plane = open();
+        plane->record(3).untracked = 7;
+        seed = plane->config().seed[0];
+    }
     options.sizes = {4096, 512, 512};  // an adopted table keeps its size
     auto plane = open();
     EXPECT_TRUE(adopted(*plane));
     EXPECT_EQ(plane->record(3).untracked, 7u);
+    EXPECT_EQ(plane->config().seed[0], seed) << "or no session would be found any more";
+    EXPECT_NE(seed, 0u);
 }
 
 // By name, wherever a port stands; what is gone is not lost for the sums.
