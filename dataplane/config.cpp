@@ -16,8 +16,9 @@ namespace {
 
 using Errors = std::vector<FieldError>;
 
-constexpr std::uint32_t kCpusMax = 1024;   // CPU_SETSIZE
-constexpr std::size_t kDpdkPortsMax = 32;  // RTE_MAX_ETHPORTS
+constexpr std::uint32_t kNewFlowsMax = 1'000'000;  // 4096 parts each fit 32 bits
+constexpr std::uint32_t kCpusMax = 1024;           // CPU_SETSIZE
+constexpr std::size_t kDpdkPortsMax = 32;          // RTE_MAX_ETHPORTS
 
 void require(bool good, Errors& errors, std::string pointer, std::string message) {
     if (!good) errors.push_back({std::move(pointer), std::move(message), 0, 0});
@@ -111,6 +112,11 @@ void check(const SwitchConfig& config, Errors& errors) {
         for (FieldError& error : good.error().fields)
             errors.push_back({"/sampling" + error.pointer, std::move(error.message), 0, 0});
     protocol::check_idle_limits(idle_limits(config.timeouts), "/timeouts", errors);
+    const NewFlowConfig& flows = config.new_flows;
+    check_range(flows.per_second, 0, kNewFlowsMax, errors, "/new_flows/per_second");
+    check_range(flows.burst, 0, kNewFlowsMax, errors, "/new_flows/burst");
+    require(flows.burst == 0 || flows.per_second > 0, errors, "/new_flows/burst",
+            "has no meaning without per_second, set that or leave this out");
     check_range(config.tables.sessions_v4, 1024, 1u << 26, errors, "/tables/sessions_v4");
     check_range(config.tables.sessions_v6, 1024, 1u << 25, errors, "/tables/sessions_v6");
     check_range(config.tables.handshakes, 256, 1u << 22, errors, "/tables/handshakes");

@@ -79,6 +79,12 @@ BOOST_DESCRIBE_STRUCT(TimeoutConfig, (),
                       (established_s, transitory_s, udp_s, icmp_s, handshake_s, linger_s,
                        tombstone_s, fragment_s, ports))
 
+// Of each VM by itself. 0: no limit; burst 0: a second's worth.
+struct NewFlowConfig {
+    std::uint32_t per_second = 0, burst = 0;
+};
+BOOST_DESCRIBE_STRUCT(NewFlowConfig, (), (per_second, burst))
+
 struct SwitchConfig {
     std::string apiVersion, kind, id;
     PlaneKind plane = PlaneKind::ebpf;
@@ -89,6 +95,7 @@ struct SwitchConfig {
     DpdkConfig dpdk;
     TableConfig tables;
     TimeoutConfig timeouts;
+    NewFlowConfig new_flows;
     protocol::FlowSampling sampling;  // what is told of packets even when nobody follows
     std::vector<PortConfig> ports;
     static constexpr std::string_view kRequired[] = {"apiVersion",      "kind", "id", "listen",
@@ -96,7 +103,7 @@ struct SwitchConfig {
 };
 BOOST_DESCRIBE_STRUCT(SwitchConfig, (),
                       (apiVersion, kind, id, plane, listen, peer_token_file, state_dir, bpffs, dpdk,
-                       tables, timeouts, sampling, ports))
+                       tables, timeouts, new_flows, sampling, ports))
 
 // Rejected with every error at once (lib/config.hpp). Never looks at the machine: a file that is good
 // here is good everywhere.

@@ -80,6 +80,11 @@ struct IdleLimits {
     std::vector<PortLimit> ports = {};
 };
 
+// How many new flows a second each VM may have, and at once when it has had none for a while. 0: as many as come.
+struct NewFlows {
+    std::uint32_t per_second = 0, burst = 0;
+};
+
 // Everything about a VM but its steer word.
 struct VmSetup {
     Mac mac{};

@@ -38,9 +38,10 @@ Result<void> check_interfaces(const SwitchConfig& config) {
 Result<std::unique_ptr<Plane>> open_ebpf(const SwitchConfig& config, LeftTables* left) {
     Result<void> good = check_interfaces(config);
     if (!good) return std::unexpected(std::move(good).error());
-    ebpf::PlaneOptions options{config.bpffs,         {},
-                               sizes_of(config),     limits_of(idle_limits(config.timeouts)),
-                               name_hash(config.id), left};
+    ebpf::PlaneOptions options{
+        config.bpffs,         {},  sizes_of(config), limits_of(idle_limits(config.timeouts)), {},
+        name_hash(config.id), left};
+    options.new_flows = {config.new_flows.per_second, config.new_flows.burst};
     for (const PortConfig& port : config.ports)
         options.ports.push_back({port.name, port.interface, port.role, tunnel_of(port)});
     return ebpf::EbpfPlane::open(options);
@@ -89,6 +90,7 @@ Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config, LeftTables*
     options.left = left;
     options.sizes = sizes_of(config);
     options.limits = limits_of(idle_limits(config.timeouts));
+    options.new_flows = {config.new_flows.per_second, config.new_flows.burst};
     options.workers = dpdk.workers;
     options.lcores = dpdk.lcores;
     options.memory_mb = dpdk.memory_mb;

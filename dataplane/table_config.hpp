@@ -64,4 +64,12 @@ inline void write_limits(vm_record& to, const IdleLimits& of_vm, const IdleLimit
         __atomic_store_n(&to.port_limits[i], ports[i], __ATOMIC_RELAXED);
 }
 
+// A bucket that has been in use goes on; a burst of 0 is a second's worth.
+inline void write_new_flows(vm_record& to, const NewFlows& limit, std::uint32_t hz) {
+    const std::uint64_t per_tick = std::uint64_t{limit.per_second} * STEER_NEW_FLOW_TOKEN / hz;
+    const std::uint32_t burst = limit.burst ? limit.burst : limit.per_second;
+    steer_store32(&to.new_flows.burst, burst * STEER_NEW_FLOW_TOKEN);
+    steer_store32(&to.new_flows.per_tick, static_cast<std::uint32_t>(per_tick));
+}
+
 }  // namespace godwit::dataplane

@@ -21,6 +21,7 @@ struct PlaneOptions {
     std::vector<dataplane::PortSetup> ports;
     dataplane::TableSizes sizes;  // for new tables; adopted ones keep theirs
     dataplane::IdleLimits limits{STEER_TIMEOUTS_DEFAULT_S};
+    dataplane::NewFlows new_flows = {};
     std::uint64_t owner = 0;  // hash of the switch's id
     // What another plane has left: taken over, in place of whatever is pinned.
     dataplane::LeftTables* left = nullptr;

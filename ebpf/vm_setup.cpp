@@ -159,6 +159,7 @@ Result<void> EbpfPlane::set_vm(std::uint16_t vm, const VmSetup& setup) {
     std::memcpy(to.mac, setup.mac.data(), 6);
     dataplane::write_limits(to, setup.limits, state_->options.limits,
                             state_->set().ticks_per_second);
+    dataplane::write_new_flows(to, state_->options.new_flows, state_->set().ticks_per_second);
     for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
         steer_backend backend{};
         backend.ifindex = setup.backends[slot].ifindex;

@@ -8,10 +8,10 @@
 
 #include "steering/decide.h"
 #include "steering/fragment.h"
+#include "steering/new_flow.h"
 #include "steering/parse.h"
 #include "steering/quic.h"
 #include "steering/session.h"
-#include "steering/slot.h"
 #include "steering/table.h"
 #include "steering/temporary.h"
 
@@ -300,7 +300,7 @@ STEER_INLINE void steer_note_syn_ack(struct steer_plane *plane, struct steer_cas
 STEER_COLD uint32_t steer_remember(struct steer_plane *plane, struct steer_case *c,
                                    const struct steer_packet *p, struct steer_verdict *v)
 {
-    if (!plane || !c || !p || !v)
+    if (!plane || !c || !p || !v || steer_is_refused(plane, c->key.address_id, c->tick, p, v))
         return 0;
     if (v->memory == STEER_REOPEN || v->memory == STEER_REPIN || v->memory == STEER_RESTART ||
         v->memory == STEER_DISOWN)

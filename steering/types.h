@@ -44,6 +44,10 @@ STEER_INLINE uint32_t steer_cas32(uint32_t *p, uint32_t expected, uint32_t desir
 {
     return __sync_val_compare_and_swap(p, expected, desired);
 }
+STEER_INLINE uint64_t steer_cas64(uint64_t *p, uint64_t expected, uint64_t desired)
+{
+    return __sync_val_compare_and_swap(p, expected, desired);
+}
 STEER_INLINE uint32_t steer_add32(uint32_t *p, uint32_t delta) { return __sync_fetch_and_add(p, delta); }
 STEER_INLINE void steer_and32(uint32_t *p, uint32_t mask) { (void)__sync_fetch_and_and(p, mask); }
 #else
@@ -60,6 +64,11 @@ STEER_INLINE void steer_publish32(uint32_t *p, uint32_t value)
 #define STEER_FENCE(order) __atomic_thread_fence(order)
 STEER_INLINE void steer_store32(uint32_t *p, uint32_t value) { __atomic_store_n(p, value, __ATOMIC_RELAXED); }
 STEER_INLINE uint32_t steer_cas32(uint32_t *p, uint32_t expected, uint32_t desired)
+{
+    __atomic_compare_exchange_n(p, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    return expected;
+}
+STEER_INLINE uint64_t steer_cas64(uint64_t *p, uint64_t expected, uint64_t desired)
 {
     __atomic_compare_exchange_n(p, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
     return expected;
@@ -179,9 +188,18 @@ STEER_INLINE uint64_t steer_port_limit(uint32_t protocol, uint32_t port, bool of
            (uint64_t)of_peer << 56;
 }
 
+// How fast entries may be made, see new_flow.h.
+#define STEER_NEW_FLOW_TOKEN 4096u
+struct steer_new_flows {
+    uint64_t bucket;   /* tick of its last change << 32 | tokens in parts of 4096; 0: never used, full */
+    uint32_t per_tick; /* parts; 0: no limit */
+    uint32_t burst;    /* parts */
+    uint8_t reserved[48];
+};
+
 // One managed VM. The first line is written by user space (and rarely), and by the few packets that teach
-// something of it for good; the second by packets that open or close something; the third is the sweep's: an
-// established packet only reads the first.
+// something of it for good; the second and the fourth by packets that open or close something; the third is the
+// sweep's: an established packet only reads the first.
 struct vm_record {
     uint64_t steer; /* the steer word; read with steer_load64 once per packet */
     struct steer_backend backend[STEER_SLOTS];
@@ -205,6 +223,7 @@ struct vm_record {
     struct steer_timeouts timeouts;
 
     uint64_t port_limits[STEER_PORT_LIMITS]; /* the first that fits counts */
+    struct steer_new_flows new_flows;
 } __attribute__((aligned(64)));
 
 struct steer_identity { /* (ifindex, MAC) -> who sends */
@@ -354,7 +373,8 @@ enum steer_memory {
     X(TUNNEL_HEADER, "tunnel-header")       /* cut off, or lengths that contradict each other */           \
     X(TUNNEL_NEIGHBOUR, "tunnel-neighbour") /* somebody else claims to be the other end */                 \
     X(TUNNEL_DOWN, "tunnel-down")           /* the other end has not answered who it is */                 \
-    X(TUNNEL_LENGTH, "tunnel-length")       /* longer than the underlay takes */
+    X(TUNNEL_LENGTH, "tunnel-length")       /* longer than the underlay takes */                           \
+    X(NEW_FLOW_LIMIT, "new-flow-limit")     /* it begins something, and the VM has had enough of that */
 
 enum steer_why {
 #define STEER_WHY_ENUM(name, text) STEER_WHY_##name,
@@ -382,7 +402,7 @@ struct steer_verdict {
     uint8_t why;    /* enum steer_why */
 };
 
-_Static_assert(sizeof(struct vm_record) == 192, "three lines: read mostly, counters, what the sweep reads");
+_Static_assert(sizeof(struct vm_record) == 256, "read mostly, counters, what the sweep reads, new flows");
 _Static_assert(offsetof(struct vm_record, port_limits) == 128, "nor do they with what the sweep reads");
 _Static_assert(offsetof(struct vm_record, sessions) == 64, "counters do not share the first line");
 _Static_assert(sizeof(struct steer_translation) == 64, "one line");

@@ -104,11 +104,12 @@ EnvironmentOptions environment_of(const PlaneOptions& options) {
 }
 
 void write_record(vm_record& to, std::uint16_t vm, const VmSetup& setup,
-                  const dataplane::IdleLimits& limits) {
+                  const PlaneOptions& options) {
     to.vm = vm;
     to.vlan = setup.vlan;
     std::memcpy(to.mac, setup.mac.data(), 6);
-    dataplane::write_limits(to, setup.limits, limits, kTicksPerSecond);
+    dataplane::write_limits(to, setup.limits, options.limits, kTicksPerSecond);
+    dataplane::write_new_flows(to, options.new_flows, kTicksPerSecond);
     for (std::uint32_t slot = 0; slot < STEER_SLOTS; ++slot) {
         steer_backend backend{};
         backend.ifindex = setup.backends[slot].ifindex;
@@ -158,9 +159,9 @@ Result<void> take_over(dataplane::LeftTables& left, TableFile& file, Environment
 }
 
 bool is_written(const vm_record& record, std::uint16_t vm, const VmSetup& setup,
-                const dataplane::IdleLimits& limits) {
+                const PlaneOptions& options) {
     vm_record wanted{};
-    write_record(wanted, vm, setup, limits);
+    write_record(wanted, vm, setup, options);
     return record.vm == wanted.vm && record.vlan == wanted.vlan &&
            std::memcmp(record.mac, wanted.mac, sizeof(wanted.mac)) == 0 &&
            std::memcmp(record.backend, wanted.backend, sizeof(wanted.backend)) == 0 &&
@@ -332,19 +333,19 @@ std::vector<PortState> DpdkPlane::ports() {
 // is where the counters are, so it cannot be exchanged like that: one that workers may be reading is written while
 // all of them stand still, and no packet meets it without its directory. nullptr: the VM is not managed any more.
 void DpdkPlane::change(std::uint16_t vm, const VmSetup* setup) {
-    const dataplane::IdleLimits& limits = state_->options.limits;
+    const PlaneOptions& options = state_->options;
     const bool is_read = state_->vms.contains(vm);
     if (setup)
         state_->vms[vm] = *setup;
     else
         state_->vms.erase(vm);
     auto directory = std::make_unique<const Directory>(state_->vms);
-    if (setup && is_read && !is_written(record(vm), vm, *setup, limits)) {
+    if (setup && is_read && !is_written(record(vm), vm, *setup, options)) {
         const Quiet::Pause pause(state_->loops->quiet());
         state_->published.store(directory.get(), std::memory_order_release);
-        write_record(record(vm), vm, *setup, limits);
+        write_record(record(vm), vm, *setup, options);
     } else {
-        if (setup && !is_read) write_record(record(vm), vm, *setup, limits);
+        if (setup && !is_read) write_record(record(vm), vm, *setup, options);
         state_->published.store(directory.get(), std::memory_order_release);
         state_->loops->quiet().wait();
     }

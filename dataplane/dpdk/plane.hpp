@@ -30,6 +30,7 @@ struct PlaneOptions {
     // What another plane has left: taken over, in place of whatever lies in table_dir.
     dataplane::LeftTables* left = nullptr;
     dataplane::IdleLimits limits{STEER_TIMEOUTS_DEFAULT_S};
+    dataplane::NewFlows new_flows = {};
     std::uint32_t workers = 1;
     std::vector<std::uint32_t> lcores;  // as in EnvironmentOptions
     std::uint32_t memory_mb = 128;

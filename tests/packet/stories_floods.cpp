@@ -170,6 +170,60 @@ TYPED_TEST(SmallTable, ClosedEntriesMakeRoom) {
     EXPECT_EQ(small.sessions(kSource), 0u);
 }
 
+// Four at once and one a second: the flood costs its own newcomers, and nobody who was there before.
+TYPED_TEST(EveryPlane, ACapOnNewFlowsTouchesNothingThatIsKnown) {
+    const std::uint32_t s = this->plane.ticks_per_s();
+    std::vector<Tcp> clients = both_families();
+    for (const Tcp& client : clients) this->establish(client, kSource);
+    Tcp waiting = tcp("10.0.0.8:4000", "10.1.0.1:80");
+    this->from_client(waiting.syn());
+    this->from_source(waiting.reply().syn_ack());
+    Tcp unknown = tcp("10.0.0.7:4000", "10.1.0.1:80");
+    vm_record& vm = this->plane.record(kVm);
+    vm.new_flows.bucket = 0;
+    vm.new_flows.burst = 4 * STEER_NEW_FLOW_TOKEN;
+    vm.new_flows.per_tick = STEER_NEW_FLOW_TOKEN / s;
+    unsigned refused = 0;
+    for (unsigned i = 0; i < 400; ++i) {
+        const Outcome out = this->from_client(forged_client(i, i & 1).syn());
+        refused += out.why == "new-flow-limit";
+        EXPECT_TRUE(out.why == "new-flow-limit" ? out.action == STEER_DROP
+                                                : went_to(out, kSourcePort, "new-owner"));
+    }
+    EXPECT_GE(refused, 400u - 40);
+    EXPECT_EQ(this->plane.handshakes(kSource), 1 + 400 - refused)
+        << "who is refused is not remembered";
+    EXPECT_EQ(this->plane.reason(STEER_WHY_NEW_FLOW_LIMIT), refused);
+    for (const Tcp& client : clients)
+        EXPECT_TRUE(went_to(this->from_client(client.data("a")), kSourcePort, "session"));
+    EXPECT_TRUE(went_to(this->from_client(waiting.syn()), kSourcePort, "handshake")) << "repeated";
+    EXPECT_TRUE(went_to(this->from_client(waiting.ack()), kSourcePort, "proven"));
+    EXPECT_TRUE(passed(this->from_source(unknown.reply().data("x")), "opened")) << "its middle";
+}
+
+TYPED_TEST(EveryPlane, WhatAVmBeginsItselfIsCappedTooAndTheBucketFillsUpAgain) {
+    const std::uint32_t s = this->plane.ticks_per_s();
+    vm_record& vm = this->plane.record(kVm);
+    vm.new_flows.bucket = 0;
+    vm.new_flows.burst = 2 * STEER_NEW_FLOW_TOKEN;
+    vm.new_flows.per_tick = 1;  // 4096 ticks a token
+    const auto open = [&](std::uint16_t port) {
+        return this->from_source(
+            udp("10.0.0.9:" + std::to_string(port), "10.1.0.1:53").reply().datagram());
+    };
+    EXPECT_TRUE(passed(open(1), "opened"));
+    EXPECT_TRUE(passed(open(2), "opened"));
+    EXPECT_TRUE(dropped(open(3), "new-flow-limit"));
+    EXPECT_TRUE(passed(open(1), "session"));
+    EXPECT_EQ(this->plane.sessions(kSource), 2u);
+    const std::uint32_t then = static_cast<std::uint32_t>(vm.new_flows.bucket >> 32);
+    vm.new_flows.bucket = std::uint64_t{then - 300 * s}
+                          << 32;  // as if it had been empty for so long
+    EXPECT_TRUE(passed(open(3), "opened"));
+    EXPECT_TRUE(passed(open(4), "opened"));
+    EXPECT_TRUE(dropped(open(5), "new-flow-limit")) << "never more than the burst";
+}
+
 TYPED_TEST(EveryPlane, ReasonsAreCounted) {
     Tcp client = tcp("10.0.0.9:4000", "10.1.0.1:80");
     std::uint64_t before = this->plane.reason(STEER_WHY_NEW_OWNER);

@@ -87,6 +87,19 @@ TEST(IdleLimitsTest, PortsAreFewAndEachIsSaidOnce) {
               "rest\n");
 }
 
+TEST(NewFlowsTest, AreWrittenInPartsOfAToken) {
+    vm_record record{};
+    dataplane::write_new_flows(record, {1000, 0}, 250);
+    EXPECT_EQ(record.new_flows.per_tick, 4u * STEER_NEW_FLOW_TOKEN);
+    EXPECT_EQ(record.new_flows.burst, 1000u * STEER_NEW_FLOW_TOKEN);
+    dataplane::write_new_flows(record, {1, 1'000'000}, 500);
+    EXPECT_EQ(record.new_flows.per_tick, STEER_NEW_FLOW_TOKEN / 500)
+        << "slow, and not 0: that is no limit";
+    EXPECT_EQ(record.new_flows.burst, 1'000'000u * STEER_NEW_FLOW_TOKEN);
+    dataplane::write_new_flows(record, {}, 500);
+    EXPECT_EQ(record.new_flows.per_tick, 0u);
+}
+
 TEST(IdleLimitsTest, TheSwitchsYamlSaysThePlaceOfAnError) {
     const std::string file = "/tmp/gwt" + std::to_string(getpid()) + "-limits.yaml";
     const auto load = [&](const std::string& timeouts) {
@@ -97,13 +110,19 @@ TEST(IdleLimitsTest, TheSwitchsYamlSaysThePlaceOfAnError) {
                             << timeouts;
         return dataplane::load_config(file);
     };
-    auto good = load("  udp_s: 20\n  ports: [{protocol: udp, port: 53, idle_s: 5, side: peer}]\n");
+    auto good = load(
+        "  udp_s: 20\n  ports: [{protocol: udp, port: 53, idle_s: 5, side: peer}]\n"
+        "new_flows: {per_second: 500, burst: 50}\n");
     ASSERT_TRUE(good) << good.error().text();
     const auto limits = dataplane::limits_of(dataplane::idle_limits(good->timeouts));
     EXPECT_EQ(limits.seconds.udp, 20u);
     EXPECT_EQ(limits.seconds.established, 7440u);
     ASSERT_EQ(limits.ports.size(), 1u);
     EXPECT_TRUE(limits.ports[0].of_peer);
+    EXPECT_EQ(good->new_flows.burst, 50u);
+    auto useless = load("  udp_s: 20\nnew_flows: {burst: 50}\n");
+    ASSERT_FALSE(useless);
+    EXPECT_EQ(useless.error().fields.at(0).pointer, "/new_flows/burst");
     auto bad = load("  ports:\n  - {protocol: udp, port: 53, idle_s: 1}\n");
     unlink(file.c_str());
     ASSERT_FALSE(bad);
