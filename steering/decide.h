@@ -30,6 +30,9 @@ struct steer_facts {
     uint8_t connection,
         connection_owner; /* what QUIC's connection id names, asked when nothing else is known */
     uint8_t midway;       /* QUIC: it begins no connection */
+    uint8_t looks_reset,
+        repeats_reset; /* QUIC: it may say that the original does not know the connection; and it
+                                           ends as the last one did */
 };
 
 STEER_INLINE struct steer_verdict steer_verdict(uint32_t action, uint32_t slot, uint32_t memory, uint32_t why)
@@ -325,6 +328,9 @@ STEER_INLINE struct steer_verdict steer_decide_out(const struct steer_facts *f)
         return steer_decide_tcp_out(f, given, taken);
     if (taken)
         return steer_fenced(STEER_WHY_FENCED);
+    if (f->looks_reset && !f->handshake && (!given || f->repeats_reset)) /* quic_reset.h */
+        return steer_verdict(STEER_DROP, f->repeats_reset ? !f->sender : f->sender, STEER_CHANCE,
+                             STEER_WHY_RST_WITHHELD);
     return steer_allowed(f, STEER_PIN, given ? STEER_WHY_HANDSHAKE : STEER_WHY_OPENED);
 }
 

@@ -9,7 +9,8 @@
 //     edges name.
 //   Ids that the server issues later are encrypted (NEW_CONNECTION_ID), and a client that moves on purpose must
 //     take one of those (RFC 9000 section 9.5). A short header begins no connection, so while two VMs are active such
-//     a packet is asked of the original, like the middle of an unknown TCP connection (decide.h).
+//     a packet is asked of the original, like the middle of an unknown TCP connection (decide.h), and of the other one
+//     when the original refuses it (quic_reset.h).
 // Needs the plane's hooks of slot.h.
 #ifndef GODWIT_STEERING_QUIC_H
 #define GODWIT_STEERING_QUIC_H
@@ -212,6 +213,14 @@ STEER_INLINE void steer_quic_learn_length(struct vm_record *vm, uint32_t bytes)
         steer_cas32(&vm->id_lengths, seen, seen | bit);
 }
 
+// Nobody else takes the slot meanwhile, and it is nobody else's since: it may have become a session's after it was
+// found. A reader that comes in between does not see the id.
+STEER_INLINE bool steer_quic_hold(struct steer_slot *slot, uint32_t meta)
+{
+    return steer_meta_life(meta) == STEER_LIVE &&
+           steer_cas32(&slot->meta, meta, (meta & ~(uint32_t)STEER_LIFE_MASK) | STEER_BUSY) == meta;
+}
+
 // Where the connection was last seen. A reader may meet half of it and look at the wrong session's age, once.
 STEER_INLINE void steer_quic_seen(struct steer_line *line, struct steer_slot *slot, uint32_t wide,
                                   const struct steer_key *tuple, uint32_t tick)
@@ -265,8 +274,10 @@ STEER_COLD uint32_t steer_quic_keep(struct steer_plane *plane, enum steer_table 
     bool stale = found && !steer_slot_active(steer_load64(&vm->steer), steer_meta_owner(meta));
     if (stale && steer_remove(plane, table, found, meta))
         found = NULL;
-    if (found && steer_meta_owner(meta) == (slot & 1))
+    if (found && steer_meta_owner(meta) == (slot & 1) && steer_quic_hold(found, meta)) {
         steer_quic_seen(line, found, wide, tuple, steer_tick(plane));
+        steer_publish32(&found->meta, meta);
+    }
     if (!found) {
         struct steer_fresh fresh = {(slot & 1) << STEER_META_OWNER_SHIFT | STEER_META_CLOSED,
                                     steer_tick(plane),
@@ -322,6 +333,9 @@ STEER_COLD uint32_t steer_quic_age(struct steer_plane *plane, enum steer_table t
     if (!plane || !line || table >= STEER_TABLES)
         return 0;
     struct steer_slot *slot = &line->slot[half & 1];
+    uint32_t id_meta = steer_load32(&slot->meta);
+    if (STEER_PEEK(slot->protocol) != STEER_PROTOCOL_QUIC_ID)
+        return 0;
     struct steer_key tuple = {STEER_PEEK(slot->vm_edge),
                               (uint16_t)STEER_PEEK(slot->peer_edge),
                               STEER_PEEK(slot->vm_port),
@@ -334,10 +348,11 @@ STEER_COLD uint32_t steer_quic_age(struct steer_plane *plane, enum steer_table t
         tuple.peer_rest[1] = STEER_PEEK(line->wide.last_peer_rest[1]);
         tuple.peer_rest[2] = STEER_PEEK(line->wide.last_peer_rest[2]);
     }
-    uint32_t id_meta = steer_load32(&slot->meta);
     struct steer_slot *session = steer_find(plane, table, &tuple, &meta);
-    if (session && steer_meta_owner(meta) == steer_meta_owner(id_meta))
+    if (session && steer_meta_owner(meta) == steer_meta_owner(id_meta) && steer_quic_hold(slot, id_meta)) {
         steer_store32(&slot->last_tick, steer_load32(&session->last_tick));
+        steer_publish32(&slot->meta, id_meta);
+    }
     return 1;
 }
 

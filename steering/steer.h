@@ -7,10 +7,12 @@
 #define GODWIT_STEERING_STEER_H
 
 #include "steering/decide.h"
+#include "steering/fits.h"
 #include "steering/fragment.h"
 #include "steering/new_flow.h"
 #include "steering/parse.h"
 #include "steering/quic.h"
+#include "steering/quic_reset.h"
 #include "steering/session.h"
 #include "steering/table.h"
 #include "steering/temporary.h"
@@ -31,6 +33,7 @@ struct steer_case {
     uint32_t temporary; /* the source is the sender's temporary address */
     uint32_t handshake_timeout;
     uint32_t session_meta;
+    uint32_t reset_token; /* of what may be a Stateless Reset, quic_reset.h; 0: it is none */
     struct steer_newcomer handshake, chance;
     struct steer_key key;
     struct steer_facts facts;
@@ -87,44 +90,6 @@ STEER_INLINE uint8_t steer_session_record(uint32_t meta)
     return meta & STEER_META_RESET ? STEER_RESET : STEER_PRESENT;
 }
 
-// From the peer: the number behind its SYN. From the VM: the refusal that acknowledges that SYN, or its own
-// number behind the SYN-ACK. Not the RST with which a VM answers somebody's forged ACK: the client's real
-// one is still to come.
-STEER_INLINE bool steer_rst_ends_handshake(const struct steer_newcomer *handshake,
-                                           const struct steer_packet *p)
-{
-    if (!p->from_backend)
-        return p->seq == handshake->peer_edge;
-    if (p->tcp_flags & WIRE_TCP_ACK && p->ack == handshake->peer_edge)
-        return true;
-    return handshake->meta & STEER_META_NOTED && p->seq == handshake->vm_edge + 1;
-}
-
-// Is this segment of the connection that the handshake record is about? A SYN forged for somebody's ports
-// makes a record too, and without this look it would lead the client's own segments astray.
-STEER_INLINE bool steer_handshake_fits(const struct steer_newcomer *handshake, const struct steer_packet *p)
-{
-    bool acks = (p->tcp_flags & WIRE_TCP_ACK) != 0;
-    bool noted = (handshake->meta & STEER_META_NOTED) != 0;
-    if (p->kind != STEER_SEGMENT && (p->kind != STEER_RST || !p->from_backend))
-        return true;
-    if (p->from_backend)
-        return (acks || noted) && !(acks && p->ack - handshake->peer_edge >= STEER_WINDOW) &&
-               !(noted && p->seq - handshake->vm_edge >= STEER_WINDOW);
-    return p->seq + 1 - handshake->peer_edge <= STEER_WINDOW &&
-           !(acks && noted && p->ack - handshake->vm_edge > STEER_WINDOW);
-}
-
-// The same for a second chance: the refusal was about a segment with this acknowledgement (a RST takes its
-// number from there, RFC 9293 section 3.5.2), so that a refused forgery does not lead the client astray.
-STEER_INLINE bool steer_chance_fits(const struct steer_newcomer *chance, const struct steer_packet *p)
-{
-    if (p->kind < STEER_SYN || p->kind > STEER_SEGMENT || p->kind == STEER_SYN)
-        return true;
-    uint32_t number = p->from_backend ? p->seq : p->ack;
-    return number - chance->vm_edge + STEER_WINDOW <= 2u * STEER_WINDOW;
-}
-
 // No session: is there a handshake, or a second chance?
 STEER_COLD uint32_t steer_look_for_newcomer(struct steer_plane *plane, struct steer_case *c,
                                             const struct steer_packet *p)
@@ -154,6 +119,8 @@ STEER_COLD uint32_t steer_look_for_newcomer(struct steer_plane *plane, struct st
     c->facts.contradicted =
         p->from_backend && c->handshake.meta && !fits && c->facts.handshake_owner != c->facts.sender;
     c->facts.proves_nothing = repeats || challenges;
+    c->facts.looks_reset = c->reset_token != 0;
+    c->facts.repeats_reset = c->chance.meta && c->chance.vm_edge == c->reset_token;
     c->facts.ends_handshake = p->kind == STEER_RST && steer_rst_ends_handshake(&c->handshake, p);
     return 0;
 }
@@ -270,7 +237,8 @@ STEER_INLINE void steer_remember_newcomer(struct steer_plane *plane, struct stee
                                           const struct steer_packet *p, struct steer_verdict *v,
                                           enum steer_table table_v4)
 {
-    struct steer_fresh fresh = {steer_owner_bit(v->slot), c->tick, 0, p->seq + p->length, 0, 0, 0};
+    struct steer_fresh fresh = {
+        steer_owner_bit(v->slot), c->tick, c->reset_token, p->seq + p->length, 0, 0, 0};
     if (p->from_backend && p->kind == STEER_SYN_ACK) {
         fresh.state |= STEER_META_NOTED;
         fresh.vm_edge = p->seq;
@@ -552,6 +520,9 @@ STEER_INLINE struct steer_outcome steer_from_backend(struct steer_plane *plane, 
             return steer_outcome(vm, steer_fenced(STEER_WHY_PLANE));
         address_id = p->family == 6 ? names->address_id6 : names->address_id4;
     }
+    if (steer_is_draining(c->facts.steer) && p->kind == STEER_UDP && p->fragment == STEER_WHOLE &&
+        sender->slot == steer_authority(c->facts.steer) && steer_quic_serves(vm, p->source_port))
+        c->reset_token = steer_quic_token(frame.data, frame.end, p->payload_at);
     const struct steer_bytes none = {NULL, NULL};
     struct steer_verdict v = p->family == 6 ? steer_managed(plane, c, vm, p, none, address_id, 1)
                                             : steer_managed(plane, c, vm, p, none, address_id, 0);

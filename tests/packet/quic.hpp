@@ -26,8 +26,13 @@ inline std::string quic_long(const LongHeader& header) {
     return text + std::string(40, 'p');
 }
 
-inline std::string quic_short(const std::string& to) {
-    return "\x41" + to + std::string(40, 'p');
+inline std::string quic_short(const std::string& to, char tag = 'p') {
+    return "\x41" + to + std::string(24, 'p') + std::string(16, tag);
+}
+
+// RFC 9000 section 10.3: nothing in it but its end is the same twice.
+inline std::string quic_reset(char token, std::size_t bytes = 41, char random = 'r') {
+    return "\x41" + std::string(bytes - 17, random) + std::string(16, token);
 }
 
 }  // namespace godwit::test

@@ -245,5 +245,57 @@ TEST_F(Table, EndingAndPinningAtOnceNeverCountsTwice) {
     EXPECT_EQ(plane.vms[0].sessions[0] + plane.vms[0].sessions[1], live());
 }
 
+TEST(QuicSlot, IsHeldOnlyWhileItIsWhatWasFound) {
+    const std::uint32_t found = STEER_LIVE | STEER_META_CLOSED | STEER_META_OWNER;
+    const std::uint32_t filled_anew = steer_meta_next_generation(found) | STEER_LIVE;
+    steer_slot slot{};
+    for (const std::uint32_t now :
+         {filled_anew, found & ~STEER_LIFE_MASK, found ^ STEER_META_OWNER}) {
+        slot.meta = now;
+        EXPECT_FALSE(steer_quic_hold(&slot, found));
+        EXPECT_EQ(slot.meta, now);
+    }
+    slot.meta = (found & ~STEER_LIFE_MASK) | STEER_BUSY;
+    EXPECT_FALSE(steer_quic_hold(&slot, slot.meta)) << "somebody is at it";
+    slot.meta = found;
+    EXPECT_TRUE(steer_quic_hold(&slot, found));
+    EXPECT_EQ(slot.meta, (found & ~STEER_LIFE_MASK) | STEER_BUSY) << "nobody takes or reads it";
+}
+
+// QUIC's ids make room for sessions at any moment, also after somebody has found one and before he writes to it.
+TEST_F(Table, AnIdIsNeverWrittenWhereASessionIsNow) {
+    constexpr std::uint32_t kKeys = 4, kRounds = 200'000, kOfSession = 0x5e55'5e55,
+                            kOfId = 0x1d1d'1d1d;
+    size_tables(plane, {2, 2, 256, 2}, /*seed=*/7, /*ticks_per_s=*/100);
+    plane.vms[0].timeouts.linger = 0;
+    plane.vms[0].steer = steer_word(1, 0, 0, STEER_VALID, 3);
+    std::atomic<std::uint32_t> looked{0}, wrong{0};
+    const auto keep_ids = [&] {
+        for (std::uint32_t i = 0; i < kRounds * kKeys; ++i) {
+            steer_key id = key(i % kKeys + 1), tuple = key(1);
+            id.protocol = STEER_PROTOCOL_QUIC_ID;
+            tuple.peer_be = kOfId;
+            steer_quic_keep(&plane, STEER_SESSIONS4, &id, &tuple, 0);
+        }
+    };
+    const auto pin_sessions = [&](std::uint32_t first) {
+        for (std::uint32_t i = 0; i < kRounds * kKeys; ++i) {
+            steer_key k = key(first + i % kKeys);
+            steer_fresh fresh{.tick = 1, .vm_edge = kOfSession};
+            if (steer_session_pin(&plane, STEER_SESSIONS4, &k, &fresh) != STEER_INSERTED) continue;
+            std::uint32_t meta = 0;
+            steer_slot* slot = steer_find(&plane, STEER_SESSIONS4, &k, &meta);
+            ++looked;
+            wrong += !slot || steer_load32(&slot->vm_edge) != kOfSession;
+            if (slot) steer_session_remove(&plane, &plane.vms[0], STEER_SESSIONS4, slot, meta);
+        }
+    };
+    std::thread cores[] = {std::thread(keep_ids), std::thread(keep_ids),
+                           std::thread(pin_sessions, 1000u), std::thread(pin_sessions, 2000u)};
+    for (std::thread& core : cores) core.join();
+    EXPECT_GT(looked, 1000u);
+    EXPECT_EQ(wrong, 0u);
+}
+
 }  // namespace
 }  // namespace godwit::test
