@@ -64,7 +64,8 @@ def lcore_cpu_s(pid):
 
 def testpmd(mode, pcap, sessions):
     command = ["stdbuf", "-oL", "dpdk-testpmd", "--no-huge", "--no-pci", "--no-telemetry", "--no-shconf",
-               "-m", megabytes(sessions), "--lcores=0,1@(0-%d)" % (os.cpu_count() - 1), f"--vdev=net_pcap0,infinite_rx=1,rx_pcap={pcap}",
+               "-m", megabytes(sessions), "--lcores=0,1@(0-%d)" % (os.cpu_count() - 1),
+               f"--vdev=net_pcap0,infinite_rx=1,rx_pcap={pcap}",
                "--vdev=net_null0,no-rx=1", "--log-level=error", "--", "-i", f"--forward-mode={mode}", "--burst=32",
                "--total-num-mbufs=%d" % (sessions + 8191), "--no-lsc-interrupt", "--rxd=512", "--txd=512"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -115,8 +116,8 @@ def compare(feed, sessions, rounds, folder):
         if mode == "5tswap" and sessions == GOAL_SESSIONS:
             row |= {"goal": GOAL, "met": row["ratio"] >= GOAL}
         verdict = "" if "met" not in row else "  met" if row["met"] else "  MISSED"
-        print(f"{row['case']:38} {row['ours']:7.1f} {row['peer']:7.1f} {row['ratio']:6.2f}  ({row['peer_name']}){verdict}",
-              flush=True)
+        print(f"{row['case']:38} {row['ours']:7.1f} {row['peer']:7.1f} {row['ratio']:6.2f}  "
+              f"({row['peer_name']}){verdict}", flush=True)
         rows.append(row)
     return rows
 
