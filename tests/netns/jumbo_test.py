@@ -185,10 +185,10 @@ class Refusals(unittest.TestCase):
         places.sh(f"ip -n {switch} link set uplink mtu 1500")
         self.refused("port host-a", "MTU is 9000", "uplink's 1500")
         places.sh(f"ip -n {switch} link set uplink mtu {MTU}")
-        config = SWITCH.directory / "switch.yaml"
-        good = config.read_text()
-        self.addCleanup(config.write_text, good)  # before the start
-        config.write_text(good.replace("interface: host-b, role: vm", "interface: host-b, role: vm, mtu: 4000"))
+        good = SWITCH.yaml
+        self.addCleanup(setattr, SWITCH, "yaml", good)  # before the start
+        SWITCH.yaml = good.replace('"name": "host-b",', '"name": "host-b", "mtu": 4000,')
+        self.assertNotEqual(SWITCH.yaml, good)
         self.refused("port host-b", "MTU is 9000", "mtu 4000")
 
 
