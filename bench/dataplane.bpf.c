@@ -57,6 +57,18 @@ int from_peers(struct xdp_md *ctx)
     return XDP_ABORTED;
 }
 
+// Of who has never been here (owner_of_newcomer() asks from 192.0.2.0); with the frame that user space gives, a SYN.
+SEC("xdp.frags")
+int from_strangers(struct xdp_md *ctx)
+{
+    uint8_t *data = (uint8_t *)(long)ctx->data;
+    if (data + FRAME_TUPLE_END > (uint8_t *)(long)ctx->data_end)
+        return XDP_ABORTED;
+    wire_store32(data + FRAME_SOURCE_IP, 0xc8000000u + control.stranger++);
+    bpf_tail_call(ctx, &xdp_targets, BENCH_PLANE);
+    return XDP_ABORTED;
+}
+
 SEC("tc")
 int from_vm(struct __sk_buff *skb)
 {

@@ -2,6 +2,7 @@
 //   dataplane_bench [OUT.json] [ROUNDS]
 // Absolute numbers wander with the machine; only the ratio inside one run means something, so goals are
 // printed and not enforced. Exit 77 without root.
+#include "bench/flip_load.hpp"
 #include "bench/plane_bench.hpp"
 
 #include <algorithm>
@@ -113,6 +114,72 @@ bj::object flips(PlaneBench& bench) {
             {"rounds", took.size()}};
 }
 
+bj::object flips_under_load(PlaneBench& bench) {
+    constexpr int kFlips = 101;
+    const std::uint32_t sessions = bench.live_sessions();
+    const FlipsUnderLoad seen = flip_under_load(bench, sessions, kFlips);
+    require(seen.newcomers > 0 && seen.established > 0, "nobody has sent anything");
+    std::printf(
+        "flip under load with %u sessions: %.0f ns (median of %d); %llu packets of old sessions, "
+        "%llu "
+        "newcomers, %llu misplaced\n",
+        sessions, median(seen.took_ns), kFlips, static_cast<unsigned long long>(seen.established),
+        static_cast<unsigned long long>(seen.newcomers),
+        static_cast<unsigned long long>(seen.misplaced));
+    return {{"case", "flip under load, " + std::to_string(sessions) + " sessions"},
+            {"ours", median(seen.took_ns)},
+            {"unit", "ns"},
+            {"established_packets", seen.established},
+            {"newcomers", seen.newcomers},
+            {"misplaced", seen.misplaced},
+            {"goal", 0},
+            {"met", seen.misplaced == 0},
+            {"rounds", kFlips}};
+}
+
+// Every session of a table that is as full as it was made for, once, on the other side of a flip.
+bj::array ten_millions(int rounds) {
+    constexpr std::uint32_t kMany = 1 << 24, kFew = 1024;
+    PlaneBench bench(kMany, PlaneBench::Peer::none);
+    bench.insert(BENCH_PLANE, 0, kFew);
+    std::vector<double> few, many;
+    for (int i = 0; i < rounds; ++i) few.push_back(bench.receive(BENCH_PLANE, kFew, kPackets));
+    const double fill = bench.insert(BENCH_PLANE, kFew, kMany - kFew);
+    require(bench.live_sessions() == kMany && bench.count_of(STEER_WHY_UNTRACKED) == 0,
+            "the table did not hold what it was made for");
+    for (int i = 0; i < rounds; ++i) many.push_back(bench.receive(BENCH_PLANE, kMany, kPackets));
+    bench.flip();
+    const std::uint64_t found = bench.count_of(STEER_WHY_SESSION);
+    const std::uint64_t strayed = bench.sent_to(1);
+    bench.receive(BENCH_PLANE, kMany, kMany);
+    const std::uint64_t lost = kMany - (bench.count_of(STEER_WHY_SESSION) - found);
+    const std::uint64_t misplaced = bench.sent_to(1) - strayed;
+    const double bytes = static_cast<double>(bench.table_bytes()) / kMany;
+    const double ratio = median(many) / median(few);
+    std::printf(
+        "%u sessions: %.1f bytes and %.0f ns each to make, %.1f ns a packet beside %.1f with %u "
+        "(%.2f times); after a flip %llu lost, %llu misplaced\n",
+        kMany, bytes, fill, median(many), median(few), kFew, ratio,
+        static_cast<unsigned long long>(lost), static_cast<unsigned long long>(misplaced));
+    return {{{"case", "growth, " + std::to_string(kMany) + " sessions"},
+             {"ours", median(many)},
+             {"peer", median(few)},
+             {"peer_name", "the same table with " + std::to_string(kFew) + " sessions"},
+             {"unit", "ns/packet"},
+             {"ratio", ratio},
+             {"goal", 4.0},
+             {"met", ratio <= 4.0},
+             {"fill_ns", fill},
+             {"rounds", rounds}},
+            {{"case", "sessions lost or misplaced over a flip, " + std::to_string(kMany)},
+             {"ours", lost + misplaced},
+             {"unit", "sessions"},
+             {"bytes_per_session", bytes},
+             {"goal", 0},
+             {"met", lost + misplaced == 0},
+             {"rounds", 1}}};
+}
+
 bj::array measure(int rounds) {
     bj::array rows;
     std::printf("%-24s %8s %8s %8s   %5s  %5s\n", "ns per packet, medians", "nothing", "plane",
@@ -124,6 +191,8 @@ bj::array measure(int rounds) {
         rows.push_back(established(bench, sessions, rounds, sessions == kSessionsMax ? kGoal : 0));
     rows.push_back(std::move(flip_empty));
     rows.push_back(flips(bench));
+    rows.push_back(flips_under_load(bench));
+    for (bj::value& row : ten_millions(std::min(rounds, 5))) rows.push_back(std::move(row));
     return rows;
 }
 

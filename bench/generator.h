@@ -14,6 +14,8 @@ struct bench_control {
     uint32_t mask;   /* sessions - 1 */
     uint32_t at;
     uint32_t in_order;
+    uint32_t stranger; /* who begins a connection next: each is another one */
+    uint32_t reserved;
     uint64_t misses; /* of the LRU hash: must stay 0 where every session is known */
 };
 

@@ -67,13 +67,14 @@ steer_geometry geometry(std::uint32_t lines, bool overflow) {
 
 }  // namespace
 
-PlaneBench::PlaneBench(std::uint32_t sessions)
-    : from_peer_(tcp_frame(false)), from_vm_(tcp_frame(true)) {
-    load(sessions);
+PlaneBench::PlaneBench(std::uint32_t sessions, Peer peer)
+    : from_peer_(tcp_frame(false)), from_vm_(tcp_frame(true)), syn_(from_peer_) {
+    syn_[47] = 0x02;
+    load(sessions, peer);
     fill_maps();
 }
 
-void PlaneBench::load(std::uint32_t sessions) {
+void PlaneBench::load(std::uint32_t sessions, Peer peer) {
     libbpf_set_print(quiet);
     object_.reset(bpf_object__open_mem(godwit_bench_object, godwit_bench_object_bytes, nullptr));
     if (!object_) give_up("open the bench object");
@@ -89,7 +90,7 @@ void PlaneBench::load(std::uint32_t sessions) {
     if (getrandom(config_.seed, sizeof(config_.seed), 0) != sizeof(config_.seed)) give_up("seed");
     // Half more than is needed, or per-CPU free lists make the LRU evict live entries.
     bpf_map__set_max_entries(bpf_object__find_map_by_name(object_.get(), "lru"),
-                             sessions + sessions / 2);
+                             peer == Peer::lru ? sessions + sessions / 2 : 1);
     bpf_map* each = nullptr;
     bpf_object__for_each_map(
         each, object_.get()) if (std::strstr(bpf_map__name(each), ".rodata") &&
@@ -185,6 +186,33 @@ double PlaneBench::receive(bench_target target, std::uint32_t sessions, std::uin
     return run("from_peers", from_peer_, packets);
 }
 
+void PlaneBench::receive_strangers(std::uint32_t count) {
+    run("from_strangers", syn_, count);
+}
+
+std::array<std::uint64_t, 2> PlaneBench::sent_by(int cpu) const {
+    std::array<std::uint64_t, 2> sent{};
+    std::vector<plane_backend_counters> counters(
+        static_cast<std::size_t>(libbpf_num_possible_cpus()));
+    for (std::uint32_t slot = 0; slot < sent.size(); ++slot) {
+        if (bpf_map_lookup_elem(map("backends"), &slot, counters.data()) != 0)
+            give_up("read counters");
+        sent[slot] = counters[static_cast<std::size_t>(cpu)].to;
+    }
+    return sent;
+}
+
+std::uint64_t PlaneBench::sent_to(std::uint32_t slot) const {
+    std::uint64_t sum = 0;
+    for (int cpu = 0; cpu < libbpf_num_possible_cpus(); ++cpu) sum += sent_by(cpu)[slot];
+    return sum;
+}
+
+std::size_t PlaneBench::table_bytes() const {
+    return std::size_t{steer_lines(STEER_SESSIONS4, config_.table[STEER_SESSIONS4])} *
+           sizeof(steer_line);
+}
+
 double PlaneBench::flip() {
     const std::uint64_t word = record().steer;
     const std::uint32_t owner = steer_owner(word) ^ 1u;
@@ -201,22 +229,12 @@ void PlaneBench::settle() {
 }
 
 std::uint32_t PlaneBench::owner_of_newcomer() {
-    const auto sent = [this](std::uint32_t slot) {
-        std::vector<plane_backend_counters> counters(
-            static_cast<std::size_t>(libbpf_num_possible_cpus()));
-        if (bpf_map_lookup_elem(map("backends"), &slot, counters.data()) != 0)
-            give_up("read counters");
-        std::uint64_t sum = 0;
-        for (const plane_backend_counters& cpu : counters) sum += cpu.to;
-        return sum;
-    };
-    std::vector<std::uint8_t> syn = from_peer_;
-    syn[47] = 0x02;
+    std::vector<std::uint8_t> syn = syn_;
     const std::uint8_t stranger[4] = {192, 0, 2, static_cast<std::uint8_t>(record().steer)};
     std::memcpy(&syn[26], stranger, 4);
-    const std::uint64_t before = sent(1);
+    const std::uint64_t before = sent_to(1);
     run("uplink", syn, 1);
-    return sent(1) != before ? 1 : 0;
+    return sent_to(1) != before ? 1 : 0;
 }
 
 std::uint64_t PlaneBench::count_of(steer_why why) const {
