@@ -339,8 +339,11 @@ Task<void> Agent::abort_copy(std::string vm, std::string job) {
     VmRecord& record = machine->record();
     if (!record.copy || (!job.empty() && record.copy->job != job)) co_return Result<void>{};
     Lock::Guard guard = co_await machine->lock().acquire();
+    record.aborted_job = record.copy->job;
     Result<void> done;
-    if (machine->is_alive() && record.paused_for != PausedFor::nobody)
+    // A source that was kept aside has lost its link with it.
+    if (machine->is_alive()) done = co_await machine->set_link(true);
+    if (done && machine->is_alive() && record.paused_for != PausedFor::nobody)
         done = co_await machine->resume();
     if (done && record.role == "source") done = machine->write_role("sole", record.epoch);
     if (done) done = machine->remove_bases();
@@ -411,6 +414,9 @@ Task<void> Agent::retire(std::string vm, protocol::RetireRequest request) {
                        "wrong-state");
     Lock::Guard guard = co_await machine->lock().acquire();
     VmRecord& record = machine->record();
+    if (record.aborted_job == request.command.job)
+        co_return fail(Fault::Conflict, "retire VM " + vm,
+                       "job " + request.command.job + " has let it go on", "wrong-state");
     Result<void> done;
     if (request.source_after == protocol::SourceAfter::keep) {
         // It stays as it is, paused or not, but never speaks again.
@@ -421,10 +427,10 @@ Task<void> Agent::retire(std::string vm, protocol::RetireRequest request) {
         co_return done;
     }
     const bool vanish = request.source_after == protocol::SourceAfter::delete_;
+    record.retired = vanish;  // before anything is: whoever is killed now comes back to it
     done = co_await machine->destroy(Sweep::everything);
     record.copy.reset();
     record.merge.reset();
-    record.retired = vanish;
     if (done) done = machine->save();
     if (vanish)
         for (const std::string& file : machine->paths().run_files()) (void)remove_file(file);

@@ -23,23 +23,34 @@ bool is_swept(const JobRun& run, std::string_view part) {
     return std::ranges::find(run.job.swept, part) != run.job.swept.end();
 }
 
-// The VM at the destination is dead. What the source was told it may not have heard: as long as it is there, it is
-// all that is left of the VM, and a person may go back to it. Not from a destination that was adopted: that is a VM
-// like any other that ended, and the source stays until it runs again.
+bool is_alive(protocol::VmState state) {
+    return state == protocol::VmState::running || state == protocol::VmState::paused;
+}
+
+// The VM at the destination is dead. What the source was told it may not have heard: if it is there, it is all that is
+// left of the VM, and a person may go back to it. Whoever says nothing may be gone, and is not gone back to. Nor is it
+// from a destination that was adopted: that is a VM like any other that ended, and the source stays until it runs again.
 Task<void> keep_source(JobRun& run) {
     Result<protocol::AgentVm> source = co_await run.source().vm(run.job.vm);
-    if (!source && source.error().fault != Fault::Missing)
-        co_return std::unexpected(std::move(source).error());
-    if (!source || source->state == protocol::VmState::stopped) co_return Result<void>{};
+    const bool silent = source ? source->state == protocol::VmState::unknown
+                               : source.error().fault != Fault::Missing;
+    if (!silent && (!source || !is_alive(source->state))) co_return Result<void>{};
     const std::string doing = "retire the source on " + run.job.source;
     const std::string why = "the VM on " + run.job.destination + " has ended: the source is kept";
     if (is_swept(run, kAdoptDestination)) co_return fail(Fault::Retry, doing, why);
-    if (run.job.source_told && !is_done(run.job)) {
+    if (!silent && run.job.source_told && !is_done(run.job)) {
         run.job.source_told = false;
         Result<void> noted = run.note("kept", "the source is still there");
         if (!noted) co_return noted;
     }
-    co_return fail(Fault::Rejected, doing, why, std::string(kDestinationLost));
+    co_return fail(Fault::Rejected, doing, silent ? why + ", if it is there: it is silent" : why,
+                   std::string(kDestinationLost));
+}
+
+// The answer to an adoption may have been lost.
+void take_up_adoption(JobRun& run, const protocol::AgentVm& destination) {
+    if (destination.owner_job == run.job.id || is_swept(run, kAdoptDestination)) return;
+    run.job.swept.emplace_back(kAdoptDestination);
 }
 
 // The source goes on the destination's word that it runs, and on nothing else: asked right before, and
@@ -48,6 +59,7 @@ Task<void> retire_source(JobRun& run) {
     if (moves_memory(run.job)) {
         Result<protocol::AgentVm> vm = co_await run.destination().vm(run.job.vm);
         if (!vm) co_return std::unexpected(std::move(vm).error());
+        take_up_adoption(run, *vm);
         if (vm->state == protocol::VmState::stopped) {
             Result<void> kept = co_await keep_source(run);
             co_return kept;

@@ -72,10 +72,9 @@ Task<void> compensate(JobRun& run) {
     Drain drain{run.job.facts.destination.name, run.job.facts.source.name, "steering-back"};
     Result<void> lives = co_await check_destination_lives(run);
     drain.is_gone = !lives && lives.error().slug == kDestinationLost;
-    if (!drain.is_gone) {
-        Result<void> source = co_await check_source_lives(run);
-        if (!source) co_return source;
-    }
+    // Beside a dead destination the source's silence is no reason to send newcomers to nobody.
+    Result<void> source = co_await check_source_lives(run);
+    if (!source && (!drain.is_gone || source.error().slug == "source-lost")) co_return source;
     Result<bool> untouched = co_await never_flipped(run);
     if (!untouched) co_return std::unexpected(std::move(untouched).error());
     if (*untouched) {

@@ -67,13 +67,17 @@ Task<void> check_destination_lives(JobRun& run) {
                    std::string(kDestinationLost));
 }
 
-// Silence is an answer here: newcomers stay where they are until the source has spoken.
+// Silence is no answer here: newcomers stay where they are until the source has spoken.
 Task<void> check_source_lives(JobRun& run) {
     if (!moves_memory(run.job)) co_return Result<void>{};
+    const std::string doing = "go back to the VM on " + run.job.source;
     Result<protocol::AgentVm> vm = co_await run.source().vm(run.job.vm);
     if (!vm && vm.error().fault != Fault::Missing) co_return std::unexpected(std::move(vm).error());
-    if (vm && vm->state != protocol::VmState::stopped) co_return Result<void>{};
-    co_return fail(Fault::Rejected, "go back to the VM on " + run.job.source,
+    if (vm && vm->state == protocol::VmState::unknown)
+        co_return fail(Fault::Retry, doing, "its QEMU does not answer");
+    if (vm && (vm->state == protocol::VmState::running || vm->state == protocol::VmState::paused))
+        co_return Result<void>{};
+    co_return fail(Fault::Rejected, doing,
                    "its QEMU has ended: the destination is kept, resume lets the job go on to it",
                    "source-lost");
 }

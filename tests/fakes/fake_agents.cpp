@@ -187,7 +187,7 @@ http::Response FakeWorld::put_retirement(const std::string& name, const http::Re
     hosts[name].copies.erase(vm);
     hosts[name].merges.erase(vm);
     if (wanted.source_after == SourceAfter::delete_) hosts[name].vms.erase(vm);
-    if (wanted.source_after == SourceAfter::stop) hosts[name].vms[vm].state = VmState::stopped;
+    if (wanted.source_after == SourceAfter::stop) hosts[name].vms[vm].state = VmState::defined;
     return ok();
 }
 

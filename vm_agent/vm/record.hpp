@@ -34,6 +34,7 @@ struct VmRecord {
     bool activated = false;      // incoming: it runs, its QEMU said so
     bool holds_regions = false;  // method boot: the source's regions came, this VM starts from them
     bool retired = false;        // gone on purpose: a file of vm_dir does not bring it back
+    std::string aborted_job;     // the last that let it go on: what it still says is late
     PausedFor paused_for = PausedFor::nobody;
     std::int64_t paused_at_ms = 0;               // unix time of the last pause
     std::vector<DiskState> disks;                // one for each of spec.disks, once it was started
@@ -43,7 +44,7 @@ struct VmRecord {
 };
 BOOST_DESCRIBE_STRUCT(VmRecord, (),
                       (spec, owner_job, source_host, origin, role, epoch, started, loaded, let_run,
-                       activated, retired, paused_for, paused_at_ms, holds_regions, disks, copy,
-                       merge))
+                       activated, retired, aborted_job, paused_for, paused_at_ms, holds_regions,
+                       disks, copy, merge))
 
 }  // namespace godwit::agent

@@ -215,16 +215,54 @@ TEST_F(MigrationStory, ASourceThatDidNotHearThatItGoesCanBeGoneBackTo) {
     EXPECT_EQ(world.hosts["host-a"].vms["web-1"].state, protocol::VmState::running);
 }
 
-// It heard: nothing is left to go back to, and the destination is a VM that ended.
-TEST_F(MigrationStory, ADestinationThatDiesAfterTheSourceIsGoneDoesNotHoldTheJob) {
+struct SourceThatHeard : MigrationStory, testing::WithParamInterface<protocol::SourceAfter> {};
+
+// Nothing is left to go back to, and the destination is a VM that ended.
+TEST_P(SourceThatHeard, ADestinationThatDiesLaterDoesNotHoldTheJob) {
+    request.source_after = GetParam();
     world.troubles = {{"host-a", "/retirement", Mishap::lost, 1},
                       {"host-b", "/adoption", Mishap::refuse, 1}};
     kill_destination_after_retirement(*this);
     begin();
     run_to_rest();
     EXPECT_EQ(seen().state, "succeeded") << json::to_text(seen());
-    EXPECT_EQ(world.leftovers(), std::vector<std::string>{});
-    expect_at("host-b", "host-a");
+    EXPECT_EQ(world.managed["web-1"].steering.owner, "host-b");
+}
+
+INSTANTIATE_TEST_SUITE_P(AndIs, SourceThatHeard,
+                         testing::Values(protocol::SourceAfter::delete_,
+                                         protocol::SourceAfter::stop),
+                         [](const auto& info) {
+                             return std::string(
+                                 info.param == protocol::SourceAfter::stop ? "stopped" : "deleted");
+                         });
+
+// Nobody knows whether it heard: it is not gone back to, and the dead destination is nobody's until it is known.
+TEST_F(MigrationStory, ASilentSourceBesideADeadDestinationIsAsked) {
+    kill_destination_in(*this, Phase::retiring);
+    begin();
+    run_until([this] { return job().phase == Phase::retiring; });
+    world.die("host-a");
+    run_to_rest();
+    ASSERT_EQ(seen().state, "needs-attention") << json::to_text(seen());
+    EXPECT_TRUE(world.hosts["host-b"].vms.at("web-1").owner_job);
+    world.revive("host-a");
+    ASSERT_TRUE(life->engine.take_back(job_id));
+    run_to_rest();
+    expect_clean("failed");
+    expect_at("host-a", "host-b");
+}
+
+// The adoption was done and its answer lost: the destination is its user's, and the job does not take it away.
+TEST_F(MigrationStory, AnAdoptionWhoseAnswerIsLostCounts) {
+    world.troubles = {{"host-a", "/retirement", Mishap::hang, 1},
+                      {"host-b", "/adoption", Mishap::lost, 1}};
+    kill_destination_after_retirement(*this);
+    begin();
+    run_to_rest();
+    EXPECT_EQ(seen().state, "succeeded") << json::to_text(seen());
+    EXPECT_TRUE(world.hosts["host-a"].vms.contains("web-1"));
+    EXPECT_EQ(life->store->sweeps()->size(), 2U);
 }
 
 // Its user has it already: it is not taken away, and the source stays until somebody has looked.
