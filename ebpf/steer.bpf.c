@@ -243,19 +243,22 @@ int uplink_slow(struct __sk_buff *skb)
         return TC_ACT_SHOT;
     struct steer_packet *p = &room->packet;
     parse_skb(skb, p);
-    if (steer_is_told(&plane, p))
+    if (steer_is_told(&plane, p)) {
+        if (fresh)
+            count_packet(plane.ifindex, STEER_REFUSE, STEER_WHY_RESET_TOLD);
         return p->family == 4 ? send_rst4(skb, p) : send_rst6(skb, p);
+    }
     if (!in_pieces && !may_be_slow(p->kind))
         return TC_ACT_OK;
     struct steer_bytes frame = {(const uint8_t *)(long)skb->data, (const uint8_t *)(long)skb->data_end};
     struct steer_outcome out = steer_from_network(&plane, &room->work, p, frame);
-    if (!out.vm)
-        return TC_ACT_OK;
     bool written = !is_rewritten(&out) || rewrite_addresses(skb, &out) == 0;
     if (!written)
         out.verdict = steer_fenced(STEER_WHY_UNTRANSLATABLE);
     if (fresh || !written)
         note_slow(skb, p, &out);
+    if (!out.vm)
+        return out.verdict.action == STEER_DROP ? TC_ACT_SHOT : TC_ACT_OK;
     switch (out.verdict.action) {
     case STEER_PASS:
         return TC_ACT_OK;
@@ -305,6 +308,7 @@ STEER_INLINE int leave(struct __sk_buff *skb, const struct plane_settings *set, 
 }
 
 #include "ebpf/relay.bpf.h"
+#include "ebpf/underlay.bpf.h"
 
 // A neighbour that speaks to nobody but the VM must be found when it is answered.
 STEER_COLD int learn_stranger(struct __sk_buff *skb, const struct steer_packet *p)
@@ -354,6 +358,8 @@ int vm_port(struct __sk_buff *skb)
     struct steer_outcome out = steer_packet(&plane, &room->work, p, frame);
     if (is_rewritten(&out) && rewrite_addresses(skb, &out) != 0)
         out.verdict = steer_fenced(STEER_WHY_UNTRANSLATABLE);
+    if (!out.vm && out.verdict.action != STEER_DROP && is_for_a_tunnel(skb))
+        out.verdict = steer_verdict(STEER_DROP, 0, STEER_KEEP, STEER_WHY_TUNNEL_FOREIGN);
     count_packet(plane.ifindex, out.verdict.action, out.verdict.why);
     if (is_watched())
         record_skb(skb, p, steer_verdict_number(out.verdict), vm_number(out.vm));
@@ -386,8 +392,6 @@ int vm_port(struct __sk_buff *skb)
         return TC_ACT_SHOT;
     }
 }
-
-#include "ebpf/underlay.bpf.h"
 
 #include "ebpf/housekeeping.bpf.h"
 

@@ -35,10 +35,11 @@ struct steer_arrival {
     uint16_t udp_port;
     uint16_t outer_bytes; /* of the headers in front of the inner frame; 0: lengths are wrong */
     uint32_t used_bytes;  /* of the whole frame; what lies behind is padding */
+    uint32_t fragment;    /* of a datagram whose ports it may not even have */
 };
 
-// False: no datagram that could be a tunnel's. Outer IPv4 fragments are none either: the other end sends none, and
-// only the first would say whose it is.
+// False: no datagram that could be a tunnel's. A fragment could be: put together again it would be taken for one by
+// whoever asks only then. The other end sends none.
 STEER_INLINE bool steer_read_outer(const uint8_t *data, const uint8_t *end, uint32_t frame_bytes,
                                    struct steer_arrival *a)
 {
@@ -46,18 +47,21 @@ STEER_INLINE bool steer_read_outer(const uint8_t *data, const uint8_t *end, uint
     if (ip + WIRE_IPV4_BYTES > end || wire_load16(data + 12) != WIRE_ETHERTYPE_IPV4)
         return false;
     uint32_t head = (ip[0] & 0xfu) * 4, total = wire_load16(ip + 2);
-    if (ip[0] >> 4 != 4 || head < WIRE_IPV4_BYTES || ip[9] != WIRE_PROTOCOL_UDP ||
-        wire_load16(ip + 6) & (WIRE_IPV4_MORE | WIRE_IPV4_OFFSET))
-        return false;
-    const uint8_t *udp = ip + head;
-    if (udp + WIRE_UDP_BYTES > end)
+    if (ip[0] >> 4 != 4 || head < WIRE_IPV4_BYTES || ip[9] != WIRE_PROTOCOL_UDP)
         return false;
     __builtin_memcpy(&a->source_be, ip + 12, 4);
     __builtin_memcpy(&a->destination_be, ip + 16, 4);
-    a->udp_port = wire_load16(udp + 2);
+    a->udp_port = 0;
     a->vni = 0;
     a->outer_bytes = 0;
     a->used_bytes = 0;
+    a->fragment = wire_load16(ip + 6) & (WIRE_IPV4_MORE | WIRE_IPV4_OFFSET);
+    if (a->fragment)
+        return true;
+    const uint8_t *udp = ip + head;
+    if (udp + WIRE_UDP_BYTES > end)
+        return false;
+    a->udp_port = wire_load16(udp + 2);
     uint32_t datagram = wire_load16(udp + 4), least = STEER_LEAST_DATAGRAM;
     const uint8_t *vxlan = udp + WIRE_UDP_BYTES;
     if (datagram < least || head + datagram != total || WIRE_ETH_BYTES + total > frame_bytes ||
@@ -75,7 +79,8 @@ STEER_INLINE bool steer_read_outer(const uint8_t *data, const uint8_t *end, uint
 STEER_INLINE enum steer_outer steer_match_outer(const struct steer_tunnel *tunnel,
                                                 const struct steer_arrival *a, enum steer_outer so_far)
 {
-    if (!tunnel->vni || tunnel->local_be != a->destination_be || tunnel->udp_port != a->udp_port)
+    if (!tunnel->vni || tunnel->local_be != a->destination_be ||
+        (!a->fragment && tunnel->udp_port != a->udp_port))
         return so_far;
     if (!a->outer_bytes)
         return STEER_OUTER_BAD;

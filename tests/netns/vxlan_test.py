@@ -313,13 +313,20 @@ class Broadcasts(Story):
         return heard
 
 
-def outer(inner, source=FAR, vni=VNI, flags=8, port=4789, length=None, total=None):
-    """A datagram as the other end would send it (RFC 7348 section 5), to the near switch."""
-    vxlan = bytes([flags, 0, 0, 0]) + vni.to_bytes(3, "big") + b"\0" + inner
-    datagram = struct.pack("!HHHH", 50000, port, 8 + len(vxlan) if length is None else length, 0) + vxlan
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(datagram) if total is None else total, 0, 0x4000, 64, 17, 0)
+def outer_ip(payload, source, flags=0x4000, total=None):
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload) if total is None else total, 77, flags, 64, 17, 0)
     ip += socket.inet_aton(source) + socket.inet_aton(NEAR)
-    return b"\x08\0" + ip[:10] + places.checksum(ip).to_bytes(2, "big") + ip[12:] + datagram
+    return b"\x08\0" + ip[:10] + places.checksum(ip).to_bytes(2, "big") + ip[12:] + payload
+
+
+def outer_udp(inner, vni=VNI, flags=8, port=4789, length=None):
+    vxlan = bytes([flags, 0, 0, 0]) + vni.to_bytes(3, "big") + b"\0" + inner
+    return struct.pack("!HHHH", 50000, port, 8 + len(vxlan) if length is None else length, 0) + vxlan
+
+
+def outer(inner, source=FAR, total=None, **of_udp):
+    """A datagram as the other end would send it (RFC 7348 section 5), to the near switch."""
+    return outer_ip(outer_udp(inner, **of_udp), source, total=total)
 
 
 class Forged(Story):
@@ -335,9 +342,10 @@ class Forged(Story):
         self.macs = b"".join(mac_of(place, "fabric") for place in ("switch", "far"))
         self.inner = b"\xff" * 6 + mac_bytes("02:00:00:00:00:77") + ETHERTYPE + b"through the tunnel".ljust(50, b"\0")
 
-    def sent(self, frame):
+    def sent(self, *frames):
         before = NEAR_SWITCH.reasons()
-        self.wire.send(self.macs + frame)
+        for frame in frames:
+            self.wire.send(self.macs + frame)
         self.wire.send(self.macs + outer(self.inner[:14] + b"the last".ljust(50, b"\0")))
         heard = []
         while not heard or heard[-1][14:22] != b"the last":
@@ -364,6 +372,28 @@ class Forged(Story):
                       {"total": 60000, "length": 59980}):
             self.assertEqual(self.sent(outer(self.inner, **wrong)), (0, {"tunnel-header": 1}), wrong)
         self.assertEqual(self.sent(outer(self.inner[:13])), (0, {"tunnel-header": 1}))
+
+    def test_fragments_are_not_put_together_behind_the_switchs_back(self):
+        datagram = outer_udp(self.inner)
+        pieces = [outer_ip(datagram[:48], "10.98.0.3", flags=0x2000), outer_ip(datagram[48:], "10.98.0.3", flags=6)]
+        # An af_packet device has the kernel put them together (PACKET_FANOUT_FLAG_DEFRAG).
+        self.assertEqual(self.sent(*pieces), (0, {"tunnel-header": 2} if PLANE == "ebpf" else {"tunnel-foreign": 1}))
+
+    @unittest.skipIf(len(sys.argv) > 2 and sys.argv[2] == "dpdk", "nobody takes tags off behind plane dpdk")
+    def test_a_tag_hides_nothing(self):
+        foreign, mine = outer(self.inner, source="10.98.0.3"), outer(self.inner)
+        self.assertEqual(self.sent(b"\x81\0\0\0" + foreign), (0, {"tunnel-foreign": 1}))
+        self.assertEqual(self.sent(b"\x81\0\0\x05" + mine), (0, {"tunnel-foreign": 1}))
+        self.assertEqual(self.sent(b"\x81\0\0\0\x81\0\0\0" + foreign), (0, {"tunnel-header": 1}))
+
+    @unittest.skipIf(len(sys.argv) > 2 and sys.argv[2] == "dpdk", "the kernel's tunnels are plane ebpf's")
+    def test_by_another_port_nobody_speaks_through_the_tunnel(self):
+        before = NEAR_SWITCH.reasons().get("tunnel-foreign", 0)
+        with places.packet_socket("client", timeout=5) as wire:
+            for source in (FAR, "10.98.0.3"):
+                wire.send(mac_of("switch", "br0") + mac_bytes(CLIENT_MAC) + outer(self.inner, source=source))
+        self.assertEqual(self.sent(), (0, {}))
+        self.assertEqual(NEAR_SWITCH.reasons().get("tunnel-foreign", 0) - before, 2)
 
     def test_what_is_no_tunnels_is_left_to_others(self):
         for other in (outer(self.inner, port=4790), b"\x86\xdd" + bytes(60), b"\x08\0\x45"):

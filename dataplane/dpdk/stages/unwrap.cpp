@@ -96,7 +96,8 @@ std::uint8_t Tunnels::sort(Worker& worker, std::uint16_t underlay, rte_mbuf* fra
     const std::uint32_t padding = rte_pktmbuf_pkt_len(frame) - arrival.used_bytes;
     (void)rte_pktmbuf_trim(frame, static_cast<std::uint16_t>(padding));
     (void)rte_pktmbuf_adj(frame, arrival.outer_bytes);
-    frame->ol_flags = 0;  // what the device said was of the outer headers
+    // What the device said was of the outer headers; whose memory it is stays.
+    frame->ol_flags &= RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT;
     return mine;
 }
 

@@ -246,8 +246,8 @@ TEST_F(TunnelStages, WrongOuterHeadersHaveTheirReasons) {
     EXPECT_TRUE(dropped([](Outer& o) { o.destination = kElsewhere; }, STEER_WHY_NOT_MANAGED));
     EXPECT_TRUE(dropped([](Outer& o) { o.protocol = 6; }, STEER_WHY_NOT_MANAGED));
     EXPECT_TRUE(dropped([](Outer& o) { o.version = 0x44; }, STEER_WHY_NOT_MANAGED));
-    EXPECT_TRUE(dropped([](Outer& o) { o.fragment = 0x2000; }, STEER_WHY_NOT_MANAGED));
-    EXPECT_TRUE(dropped([](Outer& o) { o.fragment = 0x0001; }, STEER_WHY_NOT_MANAGED));
+    EXPECT_TRUE(dropped([](Outer& o) { o.fragment = 0x2000; }, STEER_WHY_TUNNEL_HEADER));
+    EXPECT_TRUE(dropped([](Outer& o) { o.fragment = 0x0001; }, STEER_WHY_TUNNEL_HEADER));
 }
 
 TEST_F(TunnelStages, AFrameThatIsCutOffAnywhereIsDroppedAndNothingIsReadBehindIt) {
