@@ -48,7 +48,7 @@ public:
     // Nobody forwards by them any more when it returns; they can still be adopted by who left them. The image lives as
     // long as this object.
     virtual Result<TableImage> stop() = 0;
-    // Somebody else has them now.
+    // Somebody else has them now: nobody forwards by them any more when it returns.
     virtual void remove() = 0;
 };
 

@@ -41,6 +41,9 @@ void rethrow(std::exception_ptr error) {
 Result<void> run(const SwitchConfig& config) {
     Result<std::string> secret = read_secret_file(config.peer_token_file);
     if (!secret) return std::unexpected(std::move(secret).error().within("peer_token_file"));
+    const StateFile state(config.state_dir);
+    Result<Descriptor> only_one = state.lock();
+    if (!only_one) return std::unexpected(std::move(only_one).error().within("state_dir"));
     Result<std::unique_ptr<Plane>> plane = open_plane(config);
     if (!plane) return std::unexpected(std::move(plane).error());
 
@@ -50,7 +53,7 @@ Result<void> run(const SwitchConfig& config) {
     Metrics metrics;
     EventStream events(io.get_executor());
     Signal flipped(io.get_executor());
-    Steerings steerings(**plane, StateFile(config.state_dir),
+    Steerings steerings(**plane, state,
                         [&](const std::string& type, const protocol::VmSteering& vm) {
                             events.publish(event_of(type, vm));
                             flipped.raise();

@@ -7,7 +7,12 @@
 #include "dataplane/idle_limits.hpp"
 #include "dataplane/mtu.hpp"
 #include "ebpf/left.hpp"
+#include "ebpf/netlink.hpp"
 #include "ebpf/plane.hpp"
+
+#include <ifaddrs.h>
+#include <memory>
+#include <netinet/in.h>
 
 namespace godwit::dataplane {
 namespace {
@@ -47,6 +52,54 @@ Result<std::unique_ptr<Plane>> open_ebpf(const SwitchConfig& config, LeftTables*
     return ebpf::EbpfPlane::open(options);
 }
 
+// Plane dpdk gets copies of what an interface receives: a bridge there would forward each frame once more, and ask no
+// fence. Plane ebpf wants that bridge, so it is there when `plane` is turned.
+Result<void> check_alone(const std::string& interface) {
+    Result<std::uint32_t> bridge = ebpf::master_of(interface);
+    if (!bridge) return std::unexpected(std::move(bridge).error());
+    if (*bridge == 0) return {};
+    return fail(Fault::Rejected, "interface " + interface,
+                "it is in a bridge, which would forward every frame a second time: ip link set "
+                "dev " +
+                    interface + " nomaster",
+                "in-bridge");
+}
+
+bool is_address_of_ours(std::uint32_t address_be) {
+    ifaddrs* first = nullptr;
+    if (getifaddrs(&first) != 0) return false;
+    const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> all(first, freeifaddrs);
+    for (const ifaddrs* one = first; one; one = one->ifa_next)
+        if (one->ifa_addr && one->ifa_addr->sa_family == AF_INET &&
+            reinterpret_cast<const sockaddr_in*>(one->ifa_addr)->sin_addr.s_addr == address_be)
+            return true;
+    return false;
+}
+
+// The plane answers for the tunnel's end itself; the kernel would answer as well, and take what is for the tunnel.
+Result<void> check_end_is_free(const PortConfig& port, const Tunnel& tunnel) {
+    if (!is_address_of_ours(tunnel.local_be)) return {};
+    return fail(Fault::Rejected, "open tunnel " + port.name,
+                "the machine has its address " + port.vxlan->local +
+                    " itself, which plane dpdk answers for: take it off with ip address del, and "
+                    "the device of plane ebpf with ip link del " +
+                    port.name,
+                "tunnel-address");
+}
+
+// VM ports whose frames would not pass a tunnel.
+Result<void> check_room(const std::vector<PortMtu>& ports, const PortConfig& port,
+                        const Tunnel& tunnel) {
+    for (const PortMtu& one : ports)
+        if (one.role == PortRole::vm && one.mtu > tunnel.mtu)
+            return fail(Fault::Rejected, "open tunnel " + port.name,
+                        "port " + one.name + " has MTU " + std::to_string(one.mtu) +
+                            ", and the tunnel takes " + std::to_string(tunnel.mtu) +
+                            ": raise the tunnel's mtu and its underlay's, or lower the port's",
+                        "tunnel-mtu");
+    return {};
+}
+
 // With its MTU: an interface has one, of the others the configuration says it.
 Result<Device> device_of(const PortConfig& port) {
     Result<Device> device =
@@ -54,6 +107,8 @@ Result<Device> device_of(const PortConfig& port) {
     if (!device) return device;
     if (port.mtu != 0) device->mtu = port.mtu;
     if (!device->is_interface()) return device;
+    Result<void> alone = check_alone(device->where);
+    if (!alone) return std::unexpected(std::move(alone).error());
     // An underlay may have more than its tunnels need.
     const std::uint32_t wanted = port.role == PortRole::underlay ? 0 : port.mtu;
     Result<std::uint32_t> mtu = mtu_of(device->where, wanted);
@@ -73,6 +128,8 @@ Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config, LeftTables*
     for (const PortConfig& port : config.ports) {
         if (port.vxlan) {
             const std::optional<Tunnel> tunnel = tunnel_of(port);
+            Result<void> is_free = check_end_is_free(port, *tunnel);
+            if (!is_free) return std::unexpected(std::move(is_free).error());
             options.ports.push_back({port.name, port.role, {}, tunnel->mtu, tunnel});
             continue;
         }
@@ -83,6 +140,8 @@ Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config, LeftTables*
         mtus.push_back({port.name, port.role, device->mtu});
     }
     Result<void> good = check_mtus(mtus);
+    for (const PortConfig& port : config.ports)
+        if (good && port.vxlan) good = check_room(mtus, port, *tunnel_of(port));
     if (!good) return std::unexpected(std::move(good).error());
     const DpdkConfig& dpdk = config.dpdk;
     options.table_dir = table_dir(config);
@@ -111,8 +170,6 @@ Result<std::unique_ptr<LeftTables>> left_by_the_other(const SwitchConfig& config
     if (!own) return std::unexpected(std::move(own).error());
     if (other->get()->generation() > *own) return other;
     // A take-over was cut short after the tables had changed hands: nobody may forward by the old ones.
-    Result<TableImage> stopped = other->get()->stop();
-    if (!stopped) return std::unexpected(std::move(stopped).error());
     other->get()->remove();
     return nullptr;
 }

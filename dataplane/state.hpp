@@ -3,6 +3,7 @@
 // two finishes what was meant. Sessions and counters are not here: the plane's tables are the truth.
 #pragma once
 
+#include "lib/descriptor.hpp"
 #include "lib/error.hpp"
 #include "lib/json.hpp"
 
@@ -61,6 +62,8 @@ public:
     // An absent file is an empty state; one that does not read is Corrupt.
     Result<SwitchState> load() const;
     Result<void> save(const SwitchState& state) const;
+    // Held as long as the process lives. Conflict: another switch has this directory, and its plane with it.
+    Result<Descriptor> lock() const;
 
 private:
     std::string directory_;

@@ -11,6 +11,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <sys/random.h>
 
 namespace godwit::dataplane {
@@ -44,9 +45,14 @@ inline struct steer_config fresh_config(const TableSizes& sizes) {
 // The VM's limits before the plane's, in ticks. Each store is whole, so a sweep meets the old one or the new one.
 inline void write_limits(vm_record& to, const IdleLimits& of_vm, const IdleLimits& of_plane,
                          std::uint32_t hz) {
+    // An age is compared as a signed number.
+    const auto ticks = [hz](std::uint32_t seconds) {
+        constexpr std::uint64_t kMost = std::numeric_limits<std::int32_t>::max();
+        return static_cast<std::uint32_t>(std::min(std::uint64_t{seconds} * hz, kMost));
+    };
     const auto write = [&](std::uint32_t steer_timeouts::* limit) {
         const std::uint32_t own = of_vm.seconds.*limit;
-        steer_store32(&(to.timeouts.*limit), (own ? own : of_plane.seconds.*limit) * hz);
+        steer_store32(&(to.timeouts.*limit), ticks(own ? own : of_plane.seconds.*limit));
     };
     for (const auto limit :
          {&steer_timeouts::established, &steer_timeouts::transitory, &steer_timeouts::udp,
@@ -59,7 +65,7 @@ inline void write_limits(vm_record& to, const IdleLimits& of_vm, const IdleLimit
         for (const PortLimit& one : limits->ports)
             if (count < ports.size())
                 ports[count++] =
-                    steer_port_limit(one.protocol, one.port, one.of_peer, one.idle_s * hz);
+                    steer_port_limit(one.protocol, one.port, one.of_peer, ticks(one.idle_s));
     for (std::size_t i = 0; i < ports.size(); ++i)
         __atomic_store_n(&to.port_limits[i], ports[i], __ATOMIC_RELAXED);
 }

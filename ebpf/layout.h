@@ -33,6 +33,8 @@ struct plane_settings {
     uint32_t stations; /* not 0: unmanaged stations were learnt behind VM ports */
     uint32_t ticks_per_second;
     struct plane_port ports[PLANE_PORTS_MAX];
+    uint32_t attached_count; /* interfaces with a program of ours: ports, and underlays of tunnels */
+    uint32_t attached[PLANE_PORTS_MAX];
     struct steer_config steer;
     uint32_t places_factor; /* odd */
     uint32_t reserved;

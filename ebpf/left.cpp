@@ -65,10 +65,11 @@ public:
         return image;
     }
 
+    // Also after a take-over that was cut short in the middle of this: what is not there any more is no matter.
     void remove() override {
+        detach();
         std::error_code error;
-        std::filesystem::remove_all(bpffs_ + "/links", error);
-        // Settings last: without them the rest is nobody's, with them it is whole.
+        // Settings last: whoever is interrupted before finds them, and goes on here.
         for (const auto& pin : std::filesystem::directory_iterator(bpffs_ + "/maps", error))
             if (pin.path().filename() != "settings") std::filesystem::remove(pin.path(), error);
         std::filesystem::remove_all(bpffs_ + "/maps", error);
@@ -100,9 +101,14 @@ private:
     // Programs that run have ended when it returns.
     void detach() {
         std::error_code error;
+        // A pin that goes frees its link some time later; detached it is at once.
+        for (const auto& pin : std::filesystem::directory_iterator(bpffs_ + "/links", error)) {
+            const Fd link(bpf_obj_get(pin.path().c_str()));
+            if (link) bpf_link_detach(link.get());
+        }
         std::filesystem::remove_all(bpffs_ + "/links", error);
-        for (std::uint32_t i = 0; i < settings_.ports_count && i < PLANE_PORTS_MAX; ++i)
-            detach_tc_filter(settings_.ports[i].ifindex);
+        for (std::uint32_t i = 0; i < settings_.attached_count && i < PLANE_PORTS_MAX; ++i)
+            detach_tc_filter(settings_.attached[i]);
         syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
     }
 

@@ -3,6 +3,7 @@
 #include "ebpf/maps.hpp"
 
 #include <cerrno>
+#include <net/if.h>
 #include <sys/socket.h>
 
 namespace godwit::ebpf {
@@ -87,6 +88,19 @@ std::optional<std::span<const std::uint8_t>> attribute(std::span<const std::uint
         row = row.subspan(next);
     }
     return std::nullopt;
+}
+
+Result<std::uint32_t> master_of(const std::string& interface) {
+    ifinfomsg which{};
+    which.ifi_index = static_cast<int>(if_nametoindex(interface.c_str()));
+    if (which.ifi_index == 0) return fail_errno(Fault::Rejected, "interface " + interface);
+    Result<std::vector<std::uint8_t>> answer =
+        LinkRequest(RTM_GETLINK, 0, which).ask("look at " + interface);
+    if (!answer) return std::unexpected(std::move(answer).error());
+    if (answer->size() < NLMSG_SPACE(sizeof(ifinfomsg))) return 0;
+    const std::span<const std::uint8_t> row =
+        std::span<const std::uint8_t>(*answer).subspan(NLMSG_SPACE(sizeof(ifinfomsg)));
+    return number_of<std::uint32_t>(attribute(row, IFLA_MASTER));
 }
 
 }  // namespace godwit::ebpf

@@ -47,4 +47,7 @@ T number_of(const std::optional<std::span<const std::uint8_t>>& bytes) {
     return number;
 }
 
+// The bridge that an interface of the caller's network namespace is a port of; 0: of none.
+Result<std::uint32_t> master_of(const std::string& interface);
+
 }  // namespace godwit::ebpf

@@ -118,7 +118,9 @@ bool is_all_tc(const std::vector<PortState>& ports) {
 
 void fill_settings(plane_settings& set, const std::vector<PortState>& ports) {
     std::uint32_t uplinks = 0, count = 0;
+    set.attached_count = 0;
     for (const PortState& port : ports) {
+        set.attached[set.attached_count++] = port.ifindex;
         if (port.role == PortRole::underlay) continue;
         const bool uplink = port.role == PortRole::uplink;
         set.ports[count++] = {port.ifindex,

@@ -1,5 +1,7 @@
 #include "lib/secret.hpp"
 
+#include "lib/descriptor.hpp"
+
 #include <array>
 #include <cerrno>
 #include <cstdlib>
@@ -27,20 +29,6 @@ std::string hex(const unsigned char* bytes, std::size_t count) {
     }
     return text;
 }
-
-class Descriptor {
-public:
-    explicit Descriptor(int fd) : fd_(fd) {}
-    ~Descriptor() {
-        if (fd_ >= 0) close(fd_);
-    }
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    int get() const { return fd_; }
-
-private:
-    int fd_;
-};
 
 Result<void> check_owner(int fd, const std::string& doing, const std::string& file) {
     struct stat now{};

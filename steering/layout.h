@@ -4,6 +4,6 @@
 #define GODWIT_STEERING_LAYOUT_H
 
 // Written into the tables; a process that was built with another number does not adopt them.
-#define GODWIT_LAYOUT 9u
+#define GODWIT_LAYOUT 10u
 
 #endif

@@ -133,7 +133,7 @@ Result<std::unique_ptr<Environment>> Environment::start(const EnvironmentOptions
     if (Result<void> good = check_lcores(options, cpus); !good)
         return std::unexpected(std::move(good).error());
     const std::uint32_t room = room_needed(options.devices);
-    const std::uint32_t frames = frames_needed(options.devices, options.workers);
+    const std::uint32_t frames = frames_needed(options.devices, options.workers, options.ports);
     if (Result<void> good = check_memory(frames, options.memory_mb, room); !good)
         return std::unexpected(std::move(good).error());
     std::vector<std::string> words = environment_arguments(options, cpus);

@@ -21,6 +21,7 @@ struct EnvironmentOptions {
     std::uint32_t memory_mb = 128;
     bool hugepages = false;
     std::string file_prefix;  // of hugepage files; tells processes of one machine apart
+    std::size_t ports = 0;    // with those that have no device of their own
 };
 
 // lcore 0 is the control thread and has every CPU of `cpus`; behind it the workers.

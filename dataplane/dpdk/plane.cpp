@@ -100,6 +100,7 @@ EnvironmentOptions environment_of(const PlaneOptions& options) {
                                    options.file_prefix};
     for (const PlaneOptions::Port& port : options.ports)
         if (!port.tunnel) environment.devices.push_back(port.device);
+    environment.ports = options.ports.size();
     return environment;
 }
 
@@ -243,23 +244,23 @@ Result<std::unique_ptr<dataplane::Plane>> DpdkPlane::open(const PlaneOptions& op
     if (!environment) return std::unexpected(std::move(environment).error());
     state->environment = std::move(*environment);
 
-    // With the ports open, because until then it may fail and the other plane had better forward.
+    Result<std::unique_ptr<DpdkTap>> tap = DpdkTap::make(DpdkTap::kRingBytes, options.workers);
+    if (!tap) return std::unexpected(std::move(tap).error());
+    state->tap = std::move(*tap);
+    Result<void> opened = state->open_tunnels();
+    if (!opened) return std::unexpected(std::move(opened).error());
+    state->events_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (state->events_fd < 0) return fail_errno(Fault::Retry, "make an eventfd");
+
+    // With everything open, because until then it may fail and the other plane had better forward.
     if (options.left) {
         Result<void> taken = take_over(*options.left, *state->file, *state->environment);
         if (!taken) return std::unexpected(std::move(taken).error());
     }
     Tables& tables = state->file->tables();
     state->stations = std::make_unique<Stations>(rte_rand(), kTicksPerSecond);
-    Result<std::unique_ptr<DpdkTap>> tap = DpdkTap::make(DpdkTap::kRingBytes, options.workers);
-    if (!tap) return std::unexpected(std::move(tap).error());
-    state->tap = std::move(*tap);
-    Result<void> opened = state->open_tunnels();
-    if (!opened) return std::unexpected(std::move(opened).error());
     state->make_workers();
     state->control.tables = &tables;
-
-    state->events_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (state->events_fd < 0) return fail_errno(Fault::Retry, "make an eventfd");
     std::vector<Worker*> workers;
     for (const auto& worker : state->workers) workers.push_back(worker.get());
     Result<std::unique_ptr<Workers>> loops =

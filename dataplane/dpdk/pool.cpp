@@ -39,8 +39,7 @@ std::uint32_t held_by(const Device& device, unsigned workers) {
 
 // What a worker has in its hands: a burst that came, and what is to leave by every port.
 std::uint32_t held_by_worker(std::size_t ports, std::uint32_t segments) {
-    return kCachedMax +
-           segments * (kBurstMax + kDeparturesMax * static_cast<std::uint32_t>(ports));
+    return kCachedMax + segments * (kBurstMax + kDeparturesMax * static_cast<std::uint32_t>(ports));
 }
 
 }  // namespace
@@ -53,11 +52,13 @@ std::uint32_t room_needed(const std::vector<Device>& devices) {
     return room;
 }
 
-std::uint32_t frames_needed(const std::vector<Device>& devices, unsigned workers) {
-    const std::uint32_t segments = room_needed(devices) > kUsualRoom ? 1 : kSegmentsMax;
+std::uint32_t frames_needed(const std::vector<Device>& devices, unsigned workers,
+                            std::size_t ports) {
+    const std::uint32_t room = room_needed(devices);
+    const std::uint32_t segments = (kSegmentsMax * kUsualRoom + room - 1) / room;
     std::uint32_t frames = kCachedMax + kHandedOverMax;  // the control thread's
     for (const Device& device : devices) frames += held_by(device, workers);
-    frames += workers * held_by_worker(devices.size(), segments);
+    frames += workers * held_by_worker(std::max(ports, devices.size()), segments);
     frames += workers * (workers - 1) * kBetweenWorkers * segments;
     return std::bit_ceil(frames + 1) - 1;
 }

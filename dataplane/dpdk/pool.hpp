@@ -22,7 +22,9 @@ inline constexpr std::uint32_t kUsualRoom = 2048;  // of a buffer
 std::uint32_t room_needed(const std::vector<dataplane::Device>& devices);
 
 // A number that suits a mempool: a power of two less one.
-std::uint32_t frames_needed(const std::vector<dataplane::Device>& devices, unsigned workers);
+// `ports`: with the tunnels, which have no device of their own; 0: as many as devices.
+std::uint32_t frames_needed(const std::vector<dataplane::Device>& devices, unsigned workers,
+                            std::size_t ports = 0);
 // Of DPDK's memory, for the pool and what else is made there.
 std::uint32_t megabytes_needed(std::uint32_t frames, std::uint32_t room = kUsualRoom);
 // Rejected: names dpdk.memory_mb and what it must be.

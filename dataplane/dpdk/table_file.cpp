@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <fstream>
 #include <linux/magic.h>
 #include <sys/file.h>
@@ -52,6 +53,12 @@ struct Descriptor {
     }
     int release() { return std::exchange(fd, -1); }
 };
+
+bool is_own(const std::filesystem::path& path, mode_t kind) {
+    struct stat about{};
+    return lstat(path.c_str(), &about) == 0 && (about.st_mode & S_IFMT) == kind &&
+           about.st_uid == geteuid() && (about.st_mode & 022) == 0;
+}
 
 std::array<char, 40> boot_id() {
     std::array<char, 40> id{};
@@ -229,7 +236,10 @@ std::uint64_t TableFile::generation() const {
 }
 
 Result<std::uint64_t> TableFile::generation_of(const std::string& path, std::uint64_t owner) {
-    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)};
+    // Looked at by who never made the place: what anybody could have put there is nobody's.
+    if (!is_own(std::filesystem::path(path).parent_path(), S_IFDIR) || !is_own(path, S_IFREG))
+        return 0;
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
     Header known{};
     if (file.fd < 0 || pread(file.fd, &known, sizeof(known), 0) != ssize_t{sizeof(known)}) return 0;
     if (known.magic != kMagic || known.layout == 0 || known.boot != boot_id()) return 0;

@@ -1,6 +1,7 @@
 // A file of guest memory (a shm file, or a memfd of our own) mapped shared for the whole job.
 #pragma once
 
+#include "lib/descriptor.hpp"
 #include "lib/error.hpp"
 
 #include "vm_agent/memory/extents.hpp"
@@ -8,24 +9,10 @@
 #include <cstddef>
 #include <span>
 #include <string>
-#include <utility>
 
 namespace godwit::memory {
 
-class Descriptor {
-public:
-    Descriptor() = default;
-    explicit Descriptor(int fd) : fd_(fd) {}
-    Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    Descriptor& operator=(Descriptor&& other) noexcept;
-    ~Descriptor() { reset(); }
-    int get() const { return fd_; }
-    explicit operator bool() const { return fd_ >= 0; }
-    void reset();
-
-private:
-    int fd_ = -1;
-};
+using godwit::Descriptor;
 
 class MappedFile {
 public:

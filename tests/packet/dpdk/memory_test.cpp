@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <fstream>
 #include <linux/magic.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -27,7 +28,8 @@ constexpr dataplane::TableSizes kSmall{1024, 1024, 256};
 
 class SessionFile : public testing::Test {
 protected:
-    ~SessionFile() override { unlink(path_.c_str()); }
+    SessionFile() { std::filesystem::create_directory(folder_); }
+    ~SessionFile() override { std::filesystem::remove_all(folder_); }
     std::unique_ptr<dpdk::TableFile> open() {
         auto file = dpdk::TableFile::open(path_, kSmall);
         if (!file) ADD_FAILURE() << file.error().text();
@@ -56,7 +58,8 @@ protected:
         return steer_find(&plane, STEER_SESSIONS4, &key, &meta) != nullptr;
     }
 
-    std::string path_ = "/dev/shm/gwt" + std::to_string(getpid()) + "-sessions";
+    const std::string folder_ = "/dev/shm/gwt" + std::to_string(getpid()) + "-tables";
+    const std::string path_ = folder_ + "/sessions";
 };
 
 TEST_F(SessionFile, TheNextProcessFindsTheSessionsOfTheLast) {
@@ -147,6 +150,20 @@ TEST_F(SessionFile, OneOnADiskIsRefusedAndLeavesNothing) {
     EXPECT_EQ(file.error().fault, Fault::Rejected);
     EXPECT_NE(file.error().cause.find("set dpdk.table_dir"), std::string::npos);
     EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+// Looked for at every start of the other plane: what anybody may have put there is not believed.
+TEST_F(SessionFile, WhatLiesWhereOthersMayWriteIsNobodysTable) {
+    pin(open()->tables(), 4000, 1);
+    EXPECT_EQ(*dpdk::TableFile::generation_of(path_, 0), 1u);
+    std::filesystem::permissions(folder_, std::filesystem::perms::all);
+    EXPECT_EQ(*dpdk::TableFile::generation_of(path_, 0), 0u);
+    std::filesystem::permissions(folder_, std::filesystem::perms::owner_all);
+    std::filesystem::permissions(path_, std::filesystem::perms::all);
+    EXPECT_EQ(*dpdk::TableFile::generation_of(path_, 0), 0u);
+    std::filesystem::remove(path_);
+    ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
+    EXPECT_EQ(*dpdk::TableFile::generation_of(path_, 0), 0u) << "and nobody waits for its writer";
 }
 
 // The clocks differ, ages do not.

@@ -46,7 +46,8 @@ TEST(Pool, HasRoomForAFrameInOnePieceWhereADeviceWantsThat) {
     const std::uint32_t frames = dpdk::frames_needed(jumbo, 1);
     EXPECT_GT(dpdk::megabytes_needed(frames, dpdk::room_needed(jumbo)),
               std::uint64_t{frames} * 9000 >> 20);
-    EXPECT_FALSE(dpdk::check_memory(frames, dpdk::megabytes_needed(frames), dpdk::room_needed(jumbo)));
+    EXPECT_FALSE(
+        dpdk::check_memory(frames, dpdk::megabytes_needed(frames), dpdk::room_needed(jumbo)));
     std::vector<Device> pieces = ports(Device::Kind::vhost_user, 4);
     pieces[1].mtu = 9000;
     EXPECT_EQ(dpdk::room_needed(pieces), dpdk::kUsualRoom);

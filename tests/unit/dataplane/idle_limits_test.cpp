@@ -42,6 +42,17 @@ TEST(IdleLimitsTest, WhatAVmLeavesOutIsAsThePlaneHasIt) {
     EXPECT_EQ(record.timeouts.established, 7440u * 250) << "and again when it is taken back";
 }
 
+// Ages are compared as signed numbers of ticks: a month of milliseconds would be one below zero.
+TEST(IdleLimitsTest, TheLongestIsAsLongAsTheClockCanTell) {
+    vm_record record{};
+    protocol::IdleLimits own;
+    own.established_s = 30 * 86400;
+    own.ports = {{protocol::PortProtocol::tcp, 22, 30 * 86400}};
+    dataplane::write_limits(record, dataplane::limits_of(own), defaults(), 1000);
+    EXPECT_EQ(record.timeouts.established, 0x7fffffffu);
+    EXPECT_EQ(static_cast<std::uint32_t>(record.port_limits[0]), 0x7fffffffu);
+}
+
 TEST(IdleLimitsTest, TheVmsPortsComeBeforeThePlanes) {
     vm_record record{};
     dataplane::IdleLimits plane = defaults();

@@ -445,6 +445,17 @@ TEST_F(SwitchSteering, LostSessionsAreEndedIfTheyAreAsTheyWereListed) {
     EXPECT_EQ(steerings->end_lost("web-1", request).error().slug, "stale-epoch");
 }
 
+TEST_F(SwitchSteering, AStateDirectoryIsOneSwitchs) {
+    Result<Descriptor> first = StateFile(directory_).lock();
+    ASSERT_TRUE(first) << first.error().text();
+    Result<Descriptor> second = StateFile(directory_).lock();
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().fault, Fault::Conflict);
+    EXPECT_NE(second.error().cause.find("stop it first"), std::string::npos);
+    first->reset();
+    EXPECT_TRUE(StateFile(directory_).lock());
+}
+
 TEST_F(SwitchSteering, AStateFileThatDoesNotReadStopsTheStart) {
     std::filesystem::create_directories(directory_);
     FILE* file = std::fopen((directory_ + "/switch.json").c_str(), "w");
