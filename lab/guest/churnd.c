@@ -1,6 +1,6 @@
-/* The lab's load on memory, which checks itself: writes pages at a given rate, each page with a number that grows and
- * a pattern made of it, and looks before each write whether the page still holds what was written last. Whatever a
- * migration loses, swaps or tears is an error that is counted.
+/* The lab's load on memory, which checks itself: writes pages at a given rate, each line of 64 bytes with a pattern
+ * that says which write it is, and looks before each write whether the line still holds what was written last.
+ * Whatever a migration loses, swaps or tears is an error that is counted.
  *
  * usage: churnd MIB        line by line on TCP port 7001:
  *   rate MIB_PER_S LINES   from now on so many MiB of pages a second (0: stop), LINES of 64 bytes written in each
@@ -21,11 +21,10 @@
 
 enum { PAGE = 4096, LINE = 64, LINES = PAGE / LINE, WORDS = LINE / 8, SLOT_NS = 10000000, PORT = 7001 };
 
-/* The first word of each line: which write it is. The other lines of a page may be older, never newer. */
 struct churn {
     uint64_t *memory;
     uint64_t pages;
-    uint64_t *written; /* how often each page was written: what its lines must say */
+    uint32_t *written; /* how often each line was: what it must say, in every word */
     _Atomic uint64_t rate_pages, lines;
     _Atomic uint64_t done, errors;
     pthread_mutex_t turn; /* between a page's write and a check of all */
@@ -40,44 +39,40 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static uint64_t pattern(uint64_t page, uint64_t line, uint64_t count)
+static uint64_t pattern(uint64_t line, uint64_t word, uint64_t count)
 {
-    return (page * 0x9e3779b97f4a7c15u) ^ (line << 56) ^ (count * 0xbf58476d1ce4e5b9u);
+    return (line * 0x9e3779b97f4a7c15u) ^ (word << 56) ^ (count * 0xbf58476d1ce4e5b9u);
 }
 
-/* Line 0 is of the last write; line `l` of the last write that reached so far. */
-static int line_is_right(uint64_t page, uint64_t line, uint64_t count)
+static int line_is_right(uint64_t line)
 {
-    const uint64_t *word = churn.memory + (page * LINES + line) * WORDS;
-    uint64_t said = word[0];
-    return (line == 0 ? said == count : said <= count) && word[1] == pattern(page, line, said) &&
-           word[WORDS - 1] == ~word[1];
+    const uint64_t *words = churn.memory + line * WORDS;
+    uint64_t wrong = 0;
+    for (uint64_t i = 0; i < WORDS; ++i) wrong |= words[i] ^ pattern(line, i, churn.written[line]);
+    return wrong == 0;
 }
 
-static void write_line(uint64_t page, uint64_t line, uint64_t count)
+static void write_line(uint64_t line)
 {
-    uint64_t *word = churn.memory + (page * LINES + line) * WORDS;
-    word[0] = count;
-    word[1] = pattern(page, line, count);
-    word[WORDS - 1] = ~word[1];
+    uint64_t *words = churn.memory + line * WORDS;
+    for (uint64_t i = 0; i < WORDS; ++i) words[i] = pattern(line, i, churn.written[line]);
 }
 
 static void write_page(uint64_t page, uint64_t lines)
 {
-    const uint64_t count = churn.written[page];
-    for (uint64_t line = 0; line < lines; ++line) {
-        churn.errors += !line_is_right(page, line, count);
-        write_line(page, line, count + 1);
+    for (uint64_t line = page * LINES; line < page * LINES + lines; ++line) {
+        churn.errors += !line_is_right(line);
+        ++churn.written[line];
+        write_line(line);
     }
-    churn.written[page] = count + 1;
 }
 
 static void check_all(void)
 {
     for (uint64_t page = 0; page < churn.pages; ++page) {
         pthread_mutex_lock(&churn.turn);
-        for (uint64_t line = 0; line < LINES; ++line)
-            churn.errors += !line_is_right(page, line, churn.written[page]);
+        for (uint64_t line = page * LINES; line < (page + 1) * LINES; ++line)
+            churn.errors += !line_is_right(line);
         pthread_mutex_unlock(&churn.turn);
     }
 }
@@ -154,9 +149,8 @@ int main(int argc, char **argv)
     }
     churn.pages = mib * (1u << 20) / PAGE;
     churn.memory = map(churn.pages * PAGE);
-    churn.written = map(churn.pages * sizeof(uint64_t));
-    for (uint64_t page = 0; page < churn.pages; ++page)
-        for (uint64_t line = 0; line < LINES; ++line) write_line(page, line, 0);
+    churn.written = map(churn.pages * LINES * sizeof(*churn.written));
+    for (uint64_t line = 0; line < churn.pages * LINES; ++line) write_line(line);
     const int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
     const struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons(PORT)};
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
