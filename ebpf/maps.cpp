@@ -13,14 +13,6 @@
 
 namespace godwit::ebpf {
 
-Fd& Fd::operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-}
-Fd::~Fd() {
-    if (fd_ >= 0) close(fd_);
-}
-
 Result<Mapping> Mapping::of(int map_fd, std::size_t bytes, const std::string& name) {
     const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
     const std::size_t whole = (bytes + page - 1) / page * page;

@@ -1,6 +1,7 @@
 // Descriptors, mappings and system calls of BPF with an owner.
 #pragma once
 
+#include "lib/descriptor.hpp"
 #include "lib/error.hpp"
 
 #include <cstdint>
@@ -12,20 +13,7 @@
 
 namespace godwit::ebpf {
 
-// Closes itself.
-class Fd {
-public:
-    Fd() = default;
-    explicit Fd(int fd) : fd_(fd) {}
-    Fd(Fd&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
-    Fd& operator=(Fd&& other) noexcept;
-    ~Fd();
-    int get() const { return fd_; }
-    explicit operator bool() const { return fd_ >= 0; }
-
-private:
-    int fd_ = -1;
-};
+using Fd = Descriptor;
 
 // A shared mapping of an array map (BPF_F_MMAPABLE); unmaps itself. Lives without the descriptor.
 class Mapping {

@@ -1,5 +1,6 @@
 #include "dataplane/dpdk/table_file.hpp"
 
+#include "lib/descriptor.hpp"
 #include "steering/layout.h"
 
 #include "dataplane/dpdk/resets.hpp"
@@ -46,14 +47,6 @@ constexpr std::size_t kBackendBytes = kBackends * sizeof(BackendCounters);
 constexpr std::size_t kCounterBytes = kWorkersMax * (kTallyBytes + kBackendBytes);
 constexpr std::size_t kVmBytes = std::size_t{STEER_VMS_MAX} * sizeof(vm_record);
 
-struct Descriptor {
-    int fd;
-    ~Descriptor() {
-        if (fd >= 0) close(fd);
-    }
-    int release() { return std::exchange(fd, -1); }
-};
-
 bool is_own(const std::filesystem::path& path, mode_t kind) {
     struct stat about{};
     return lstat(path.c_str(), &about) == 0 && (about.st_mode & S_IFMT) == kind &&
@@ -76,9 +69,9 @@ std::size_t bytes_of(const struct steer_config& config) {
 }
 
 Result<int> open_alone(const std::string& path) {
-    Descriptor file{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-    if (file.fd < 0) return fail_errno(Fault::Rejected, "open the session table " + path);
-    if (flock(file.fd, LOCK_EX | LOCK_NB) != 0)
+    Descriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!file) return fail_errno(Fault::Rejected, "open the session table " + path);
+    if (flock(file.get(), LOCK_EX | LOCK_NB) != 0)
         return fail(
             Fault::Conflict, "open the session table " + path,
             "another godwit-switch uses it; give each an id or a dpdk.table_dir of its own");
@@ -181,20 +174,20 @@ Result<std::unique_ptr<TableFile>> TableFile::open(const std::string& path,
                                                    std::uint64_t owner, bool anew) {
     Result<int> fd = open_alone(path);
     if (!fd) return std::unexpected(std::move(fd).error());
-    Descriptor file{*fd};
-    Result<std::size_t> page = page_of(file.fd, path);
+    Descriptor file(*fd);
+    Result<std::size_t> page = page_of(file.get(), path);
     if (!page) {
         struct stat about{};
-        const bool ours = fstat(file.fd, &about) == 0 && about.st_size == 0;  // just made
+        const bool ours = fstat(file.get(), &about) == 0 && about.st_size == 0;  // just made
         if (ours) unlink(path.c_str());
         return std::unexpected(std::move(page).error());
     }
-    Result<Header> header = prepare(file.fd, path, *page, config, owner, anew);
+    Result<Header> header = prepare(file.get(), path, *page, config, owner, anew);
     if (!header) return std::unexpected(std::move(header).error());
     const std::size_t bytes = whole_pages(header->bytes, *page);
     // Populated: a first touch in the middle of a burst would cost microseconds.
     void* memory =
-        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file.fd, 0);
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file.get(), 0);
     if (memory == MAP_FAILED) return fail_errno(Fault::Rejected, "map " + path);
     std::unique_ptr<TableFile> table(
         new TableFile(file.release(), static_cast<std::byte*>(memory), bytes));
@@ -239,9 +232,9 @@ Result<std::uint64_t> TableFile::generation_of(const std::string& path, std::uin
     // Looked at by who never made the place: what anybody could have put there is nobody's.
     if (!is_own(std::filesystem::path(path).parent_path(), S_IFDIR) || !is_own(path, S_IFREG))
         return 0;
-    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
+    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     Header known{};
-    if (file.fd < 0 || pread(file.fd, &known, sizeof(known), 0) != ssize_t{sizeof(known)}) return 0;
+    if (!file || pread(file.get(), &known, sizeof(known), 0) != ssize_t{sizeof(known)}) return 0;
     if (known.magic != kMagic || known.layout == 0 || known.boot != boot_id()) return 0;
     if (known.layout != GODWIT_LAYOUT) return another_layout(path);
     return known.owner == owner ? known.generation : 0;

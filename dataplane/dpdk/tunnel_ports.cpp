@@ -2,27 +2,12 @@
 #include "dataplane/dpdk/tunnel_ports.hpp"
 
 #include <algorithm>
-#include <net/if.h>
 #include <rte_ethdev.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 namespace godwit::dpdk {
 namespace {
 
 using Ports = std::vector<PlaneOptions::Port>;
-
-// 0: nobody tells.
-std::uint32_t mtu_of(const dataplane::Device& device) {
-    if (!device.is_interface()) return 0;
-    const int socket = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    ifreq request{};
-    device.where.copy(request.ifr_name, IFNAMSIZ - 1);
-    const bool told = socket >= 0 && ioctl(socket, SIOCGIFMTU, &request) == 0;
-    if (socket >= 0) close(socket);
-    return told ? static_cast<std::uint32_t>(request.ifr_mtu) : 0;
-}
 
 Result<TunnelEnd> end_of(const Ports& ports, std::size_t number, const PortDevices& devices) {
     const PlaneOptions::Port& port = ports[number];
@@ -31,13 +16,13 @@ Result<TunnelEnd> end_of(const Ports& ports, std::size_t number, const PortDevic
     if (under == ports.size())
         return fail(Fault::Rejected, doing,
                     "its underlay \"" + port.tunnel->underlay + "\" is no port");
-    const std::uint32_t mtu = mtu_of(ports[under].device);
-    if (mtu != 0 && mtu < ports[under].mtu)
+    const dataplane::Device& device = ports[under].device;
+    if (device.is_interface() && device.mtu < ports[under].mtu)
         return fail(Fault::Rejected, doing,
-                    "the underlay " + ports[under].device.where + " has MTU " +
-                        std::to_string(mtu) + ", and is said to have " +
-                        std::to_string(ports[under].mtu) + ": ip link set " +
-                        ports[under].device.where + " mtu " + std::to_string(ports[under].mtu),
+                    "the underlay " + device.where + " has MTU " + std::to_string(device.mtu) +
+                        ", and is said to have " + std::to_string(ports[under].mtu) +
+                        ": ip link set " + device.where + " mtu " +
+                        std::to_string(ports[under].mtu),
                     "tunnel-mtu");
     TunnelEnd end{*port.tunnel,
                   static_cast<std::uint16_t>(number),
