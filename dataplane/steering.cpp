@@ -119,16 +119,25 @@ Result<protocol::VmSteering> Steerings::put(const std::string& vm,
     Result<VmState> next = plan(vm, wanted);
     if (!next) return std::unexpected(std::move(next).error());
     auto known = state_.vms.find(vm);
-    if (known != state_.vms.end() && says_the_same(known->second, *next)) return status(vm);
+    const auto untold = untold_.find(vm);
+    const bool is_told = untold == untold_.end();
+    if (is_told && known != state_.vms.end() && says_the_same(known->second, *next))
+        return status(vm);
 
-    const VmState before = known == state_.vms.end() ? VmState{.slots = {{}, {}}} : known->second;
+    const VmState before = !is_told                    ? untold->second
+                           : known == state_.vms.end() ? VmState{.slots = {{}, {}}}
+                                                       : known->second;
     SwitchState meant = state_;
     meant.vms[vm] = *next;
     Result<void> saved = file_.save(meant);
     if (!saved) return std::unexpected(std::move(saved).error().within("steer " + vm));
     state_ = std::move(meant);
     Result<void> done = carry_out(vm, before, *next);
-    if (!done) return std::unexpected(std::move(done).error().within("steer " + vm));
+    if (!done) {
+        untold_.try_emplace(vm, before);
+        return std::unexpected(std::move(done).error().within("steer " + vm));
+    }
+    untold_.erase(vm);
     protocol::VmSteering now = describe(vm, *next);
     on_change_("steering", now);
     return now;
@@ -204,6 +213,7 @@ Result<void> Steerings::remove(const std::string& vm, std::uint64_t token) {
     if (!saved) return saved;
     state_ = std::move(next);
     live_.erase(vm);
+    untold_.erase(vm);
     return {};
 }
 

@@ -73,6 +73,8 @@ private:
     StateFile file_;
     std::function<void(const std::string&, const protocol::VmSteering&)> on_change_;
     SwitchState state_;
+    // What the plane was last told of a VM whose command it has refused since: `state_` is ahead of it.
+    std::map<std::string, VmState> untold_;
     std::map<std::string, Live> live_;
 };
 

@@ -188,6 +188,17 @@ TEST_F(SwitchSteering, ACommandThePlaneRefusedIsFinishedByTheNextStart) {
     EXPECT_EQ(steer_owner(word()), 1u);
 }
 
+TEST_F(SwitchSteering, ACommandThePlaneRefusedIsNotDoneWhenItIsSaidAgain) {
+    ASSERT_TRUE(steerings->put("web-1", steady(kA)));
+    plane.refuse(true);
+    EXPECT_FALSE(steerings->put("web-1", both("host-b", "host-a", true)));
+    EXPECT_FALSE(steerings->put("web-1", both("host-b", "host-a", true)));
+    EXPECT_EQ(steer_owner(word()), 0u);
+    plane.refuse(false);
+    ASSERT_TRUE(steerings->put("web-1", both("host-b", "host-a", true)));
+    EXPECT_EQ(steer_owner(word()), 1u);
+}
+
 TEST_F(SwitchSteering, ABackendKeepsItsSlotAndWhoComesNextInheritsNothing) {
     ASSERT_TRUE(steerings->put("web-1", both("host-b", "host-a", true)));
     ASSERT_TRUE(steerings->put("web-1", steady(kB)));
@@ -237,6 +248,17 @@ TEST_F(SwitchSteering, ATakeoverThePlaneRefusedIsFinishedByTheNextStart) {
     restart();
     EXPECT_EQ(plane.setups[0].backends[0].ifindex, 4u);
     EXPECT_EQ(steerings->status("web-1")->owner, "host-b");
+}
+
+TEST_F(SwitchSteering, ATakeoverThePlaneRefusedIsDoneWhenItIsSaidAgain) {
+    ASSERT_TRUE(steerings->put("web-1", both("host-a", std::nullopt, true)));
+    plane.record(0).sessions[0] = 7;
+    plane.refuse(true);
+    EXPECT_FALSE(steerings->put("web-1", takeover()));
+    plane.refuse(false);
+    ASSERT_TRUE(steerings->put("web-1", takeover()));
+    EXPECT_EQ(plane.setups[0].backends[0].ifindex, 4u);
+    EXPECT_EQ(plane.record(0).sessions[0], 7u) << "no session was ended";
 }
 
 TEST_F(SwitchSteering, ATakeoverOfNobodyOrOfADrainingVmIsRefusedByField) {
