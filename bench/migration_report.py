@@ -95,7 +95,7 @@ def write(table, folder, bandwidth, memory, churn, limit, rounds):
 
 Made by `./run bench migration`: one guest of {memory} MiB under TCG that writes {churn} MiB of it over and over, whole
 pages or one line of 64 bytes in each, moved over a link of {bandwidth} MiB/s; the peer is QEMU 10 from Debian's
-backports. Median of {rounds} rounds. Given up after {limit} s. *Work* is how much of what it wrote before the migration
+backports. On such a link Godwit compresses by itself (what was sent is counted as it was sent); QEMU was not asked to. Medians of {rounds} round(s). Given up after {limit} s. *Work* is how much of what it wrote before the migration
 the guest wrote during it; with `fork` that is the source, which never moves. *Errors* are pages that did not hold what
 was written last; every page is looked at after each migration.
 
