@@ -87,7 +87,7 @@ def table(seen):
 def histogram(seen):
     edges = list(seen["old/before"]["buckets"])
     shown = [(name, text) for name, text in WHEN if name in seen]
-    lines = ["| answers within | " + " | ".join(text for _, text in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    lines = ["| took at most, and more than above | " + " | ".join(text for _, text in shown) + " |", "|---" * (len(shown) + 1) + "|"]
     for edge in edges:
         share = [100 * seen[name]["buckets"][edge] / seen[name]["requests"] for name, _ in shown]
         lines.append(f"| {edge} | " + " | ".join(f"{one:.2f} %" for one in share) + " |")
