@@ -28,6 +28,25 @@ std::string table_file(const SwitchConfig& config) {
     return table_dir(config) + "/dpdk-sessions";
 }
 
+// No VM port takes frames that another port or a tunnel does not.
+Result<void> check_room(const std::vector<PortMtu>& ports, const SwitchConfig& config) {
+    Result<void> good = check_mtus(ports);
+    if (!good) return good;
+    for (const PortConfig& port : config.ports) {
+        if (!port.vxlan) continue;
+        const std::uint32_t most = tunnel_of(port)->mtu;
+        for (const PortMtu& one : ports)
+            if (one.role == PortRole::vm && one.mtu > most)
+                return fail(Fault::Rejected, "open tunnel " + port.name,
+                            "port " + one.name + " has MTU " + std::to_string(one.mtu) +
+                                ", and the tunnel takes " + std::to_string(most) +
+                                ": a VM's frames would not pass; raise the tunnel's mtu and its "
+                                "underlay's, or lower the port's",
+                            "tunnel-mtu");
+    }
+    return {};
+}
+
 // Of interfaces that are there already. A tunnel's and its underlay's are compared where it is made.
 Result<void> check_interfaces(const SwitchConfig& config) {
     std::vector<PortMtu> mtus;
@@ -37,7 +56,7 @@ Result<void> check_interfaces(const SwitchConfig& config) {
         if (!mtu) return std::unexpected(std::move(mtu).error().within("port " + port.name));
         mtus.push_back({port.name, port.role, *mtu});
     }
-    return check_mtus(mtus);
+    return check_room(mtus, config);
 }
 
 Result<std::unique_ptr<Plane>> open_ebpf(const SwitchConfig& config, LeftTables* left) {
@@ -87,19 +106,6 @@ Result<void> check_end_is_free(const PortConfig& port, const Tunnel& tunnel) {
                 "tunnel-address");
 }
 
-// VM ports whose frames would not pass a tunnel.
-Result<void> check_room(const std::vector<PortMtu>& ports, const PortConfig& port,
-                        const Tunnel& tunnel) {
-    for (const PortMtu& one : ports)
-        if (one.role == PortRole::vm && one.mtu > tunnel.mtu)
-            return fail(Fault::Rejected, "open tunnel " + port.name,
-                        "port " + one.name + " has MTU " + std::to_string(one.mtu) +
-                            ", and the tunnel takes " + std::to_string(tunnel.mtu) +
-                            ": raise the tunnel's mtu and its underlay's, or lower the port's",
-                        "tunnel-mtu");
-    return {};
-}
-
 // With its MTU: an interface has one, of the others the configuration says it.
 Result<Device> device_of(const PortConfig& port) {
     Result<Device> device =
@@ -139,9 +145,7 @@ Result<std::unique_ptr<Plane>> open_dpdk(const SwitchConfig& config, LeftTables*
             {port.name, port.role, *device, port.mtu != 0 ? port.mtu : device->mtu});
         mtus.push_back({port.name, port.role, device->mtu});
     }
-    Result<void> good = check_mtus(mtus);
-    for (const PortConfig& port : config.ports)
-        if (good && port.vxlan) good = check_room(mtus, port, *tunnel_of(port));
+    Result<void> good = check_room(mtus, config);
     if (!good) return std::unexpected(std::move(good).error());
     const DpdkConfig& dpdk = config.dpdk;
     options.table_dir = table_dir(config);

@@ -2,6 +2,7 @@
 
 #include "ebpf/maps.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <net/if.h>
 #include <sys/socket.h>
@@ -90,17 +91,26 @@ std::optional<std::span<const std::uint8_t>> attribute(std::span<const std::uint
     return std::nullopt;
 }
 
-Result<std::uint32_t> master_of(const std::string& interface) {
-    ifinfomsg which{};
-    which.ifi_index = static_cast<int>(if_nametoindex(interface.c_str()));
-    if (which.ifi_index == 0) return fail_errno(Fault::Rejected, "interface " + interface);
+Result<LinkRow> read_link(std::uint32_t ifindex, const std::string& name) {
+    LinkRow link;
+    link.about.ifi_index = static_cast<int>(ifindex);
     Result<std::vector<std::uint8_t>> answer =
-        LinkRequest(RTM_GETLINK, 0, which).ask("look at " + interface);
+        LinkRequest(RTM_GETLINK, 0, link.about).ask("look at " + name);
     if (!answer) return std::unexpected(std::move(answer).error());
-    if (answer->size() < NLMSG_SPACE(sizeof(ifinfomsg))) return 0;
-    const std::span<const std::uint8_t> row =
-        std::span<const std::uint8_t>(*answer).subspan(NLMSG_SPACE(sizeof(ifinfomsg)));
-    return number_of<std::uint32_t>(attribute(row, IFLA_MASTER));
+    if (answer->size() < NLMSG_LENGTH(sizeof(ifinfomsg))) return link;
+    std::memcpy(&link.about, answer->data() + NLMSG_HDRLEN, sizeof(link.about));
+    const std::size_t begins =
+        std::min(answer->size(), std::size_t{NLMSG_SPACE(sizeof(ifinfomsg))});
+    link.attributes.assign(answer->begin() + static_cast<std::ptrdiff_t>(begins), answer->end());
+    return link;
+}
+
+Result<std::uint32_t> master_of(const std::string& interface) {
+    const std::uint32_t ifindex = if_nametoindex(interface.c_str());
+    if (ifindex == 0) return fail_errno(Fault::Rejected, "interface " + interface);
+    Result<LinkRow> link = read_link(ifindex, interface);
+    if (!link) return std::unexpected(std::move(link).error());
+    return number_of<std::uint32_t>(attribute(link->attributes, IFLA_MASTER));
 }
 
 }  // namespace godwit::ebpf

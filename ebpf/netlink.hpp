@@ -47,6 +47,12 @@ T number_of(const std::optional<std::span<const std::uint8_t>>& bytes) {
     return number;
 }
 
+struct LinkRow {
+    ifinfomsg about{};
+    std::vector<std::uint8_t> attributes;  // for attribute()
+};
+// What the kernel says of one interface; `name` is for the error.
+Result<LinkRow> read_link(std::uint32_t ifindex, const std::string& name);
 // The bridge that an interface of the caller's network namespace is a port of; 0: of none.
 Result<std::uint32_t> master_of(const std::string& interface);
 

@@ -11,8 +11,6 @@
 #include <cstring>
 #include <filesystem>
 #include <net/if.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
 #include <bpf/bpf.h>
 
@@ -23,32 +21,7 @@ using dataplane::PortRole;
 using dataplane::PortSetup;
 using dataplane::PortState;
 
-std::uint32_t mtu_of(const std::string& interface) {
-    const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    ifreq request{};
-    interface.copy(request.ifr_name, IFNAMSIZ - 1);
-    const bool told = socket && ioctl(socket.get(), SIOCGIFMTU, &request) == 0;
-    return told ? static_cast<std::uint32_t>(request.ifr_mtu) : 0;
-}
-
-Result<void> check_room(const std::vector<PortSetup>& wanted, const PortSetup& tunnel) {
-    for (const PortSetup& port : wanted) {
-        if (port.role != PortRole::vm || port.tunnel) continue;
-        const std::uint32_t mtu = mtu_of(port.interface);
-        if (mtu > tunnel.tunnel->mtu)
-            return fail(Fault::Rejected, "open tunnel " + tunnel.name,
-                        "port " + port.name + " has MTU " + std::to_string(mtu) +
-                            ", and the tunnel takes " + std::to_string(tunnel.tunnel->mtu) +
-                            ": a VM's frames would not pass; raise the tunnel's mtu and its "
-                            "underlay's, or lower the port's",
-                        "tunnel-mtu");
-    }
-    return {};
-}
-
 Result<std::uint32_t> open_tunnel(const std::vector<PortSetup>& wanted, const PortSetup& port) {
-    Result<void> room = check_room(wanted, port);
-    if (!room) return std::unexpected(std::move(room).error());
     const auto under = std::ranges::find(wanted, port.tunnel->underlay, &PortSetup::name);
     if (under == wanted.end())
         return fail(Fault::Rejected, "open tunnel " + port.name,

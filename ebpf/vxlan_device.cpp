@@ -35,17 +35,11 @@ struct Link {
 };
 
 Result<Link> look_at(std::uint32_t ifindex, const std::string& name) {
-    ifinfomsg which{};
-    which.ifi_index = static_cast<int>(ifindex);
-    Result<std::vector<std::uint8_t>> answer =
-        LinkRequest(RTM_GETLINK, 0, which).ask("look at " + name);
-    if (!answer) return std::unexpected(std::move(answer).error());
+    Result<LinkRow> told = read_link(ifindex, name);
+    if (!told) return std::unexpected(std::move(told).error());
+    const std::span<const std::uint8_t> row = told->attributes;
     Link link;
-    if (answer->size() < NLMSG_LENGTH(sizeof(ifinfomsg))) return link;
-    std::memcpy(&which, answer->data() + NLMSG_HDRLEN, sizeof(which));
-    const std::span<const std::uint8_t> row =
-        std::span<const std::uint8_t>(*answer).subspan(NLMSG_SPACE(sizeof(ifinfomsg)));
-    link.flags = which.ifi_flags;
+    link.flags = told->about.ifi_flags;
     link.mtu = number_of<std::uint32_t>(attribute(row, IFLA_MTU));
     link.master = number_of<std::uint32_t>(attribute(row, IFLA_MASTER));
     const auto about = attribute(row, IFLA_LINKINFO);

@@ -17,12 +17,12 @@ apt_here() {
 apt_here update
 (cd "$into/apt" && apt_here download qemu-system-x86/bookworm-backports qemu-system-common/bookworm-backports \
     qemu-system-data/bookworm-backports seabios/bookworm-backports)
-for package in "$into"/apt/*.deb; do dpkg-deb -x "$package" "$into/root"; done
+for package in "$into"/apt/*.deb; do dpkg-deb -x "$package" "$into/unpacked"; done
 rm -rf "$into/apt"
 cat >"$into/qemu.new" <<WRAPPER
 #!/bin/sh
-exec env QEMU_MODULE_DIR="$into/root/usr/lib/x86_64-linux-gnu/qemu" "$into/root/usr/bin/qemu-system-x86_64" \\
-    -L "$into/root/usr/share/qemu" -L "$into/root/usr/share/seabios" "\$@"
+exec env QEMU_MODULE_DIR="$into/unpacked/usr/lib/x86_64-linux-gnu/qemu" "$into/unpacked/usr/bin/qemu-system-x86_64" \\
+    -L "$into/unpacked/usr/share/qemu" -L "$into/unpacked/usr/share/seabios" "\$@"
 WRAPPER
 chmod +x "$into/qemu.new"
 "$into/qemu.new" --version

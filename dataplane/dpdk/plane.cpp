@@ -177,11 +177,7 @@ Result<void> make_place(const std::string& folder) {
     std::filesystem::create_directories(place.parent_path(), none);
     if (mkdir(place.c_str(), 0700) != 0 && errno != EEXIST)
         return fail_errno(Fault::Rejected, "make " + place.string());
-    struct stat about{};
-    if (lstat(place.c_str(), &about) != 0)
-        return fail_errno(Fault::Rejected, "look at " + place.string());
-    if (S_ISDIR(about.st_mode) && about.st_uid == geteuid() && (about.st_mode & 022) == 0)
-        return {};
+    if (is_own(place, S_IFDIR)) return {};
     return fail(Fault::Rejected, "keep the session table in " + place.string(),
                 "others may write there: it must be a directory of the switch's own user, not "
                 "writable by others; remove it or set dpdk.table_dir");

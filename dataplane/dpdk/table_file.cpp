@@ -47,12 +47,6 @@ constexpr std::size_t kBackendBytes = kBackends * sizeof(BackendCounters);
 constexpr std::size_t kCounterBytes = kWorkersMax * (kTallyBytes + kBackendBytes);
 constexpr std::size_t kVmBytes = std::size_t{STEER_VMS_MAX} * sizeof(vm_record);
 
-bool is_own(const std::filesystem::path& path, mode_t kind) {
-    struct stat about{};
-    return lstat(path.c_str(), &about) == 0 && (about.st_mode & S_IFMT) == kind &&
-           about.st_uid == geteuid() && (about.st_mode & 022) == 0;
-}
-
 std::array<char, 40> boot_id() {
     std::array<char, 40> id{};
     std::ifstream("/proc/sys/kernel/random/boot_id").getline(id.data(), id.size());
@@ -114,6 +108,12 @@ std::unexpected<Error> another_layout(const std::string& path) {
 }
 
 }  // namespace
+
+bool is_own(const std::filesystem::path& path, mode_t kind) {
+    struct stat about{};
+    return lstat(path.c_str(), &about) == 0 && (about.st_mode & S_IFMT) == kind &&
+           about.st_uid == geteuid() && (about.st_mode & 022) == 0;
+}
 
 std::uint32_t tick_now() {
     timespec now{};

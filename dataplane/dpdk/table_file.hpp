@@ -11,14 +11,19 @@
 #include "dataplane/left_tables.hpp"
 
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <sys/types.h>
 
 namespace godwit::dpdk {
 
 // The plane's clock: CLOCK_MONOTONIC, which goes on while no process runs.
 inline constexpr std::uint32_t kTicksPerSecond = 500;
 std::uint32_t tick_now();
+
+// A file or folder (S_IFREG, S_IFDIR) of this user, and nobody else may write there.
+bool is_own(const std::filesystem::path& path, mode_t kind);
 
 class TableFile {
 public:

@@ -132,25 +132,6 @@ class Server:
             one.sendto(self.name + data, sender)
 
 
-class Giver:
-    """Sends as many bytes as it is asked for, and tells who asked."""
-
-    def __init__(self, place, port=7001):
-        self.tcp = in_place(place, lambda: socket.create_server(("::", port), family=socket.AF_INET6,
-                                                                dualstack_ipv6=True, backlog=64))
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                peer, address = self.tcp.accept()
-            except OSError:
-                return
-            with contextlib.suppress(OSError), peer:
-                wanted = int(peer.recv(100))
-                peer.sendall(address[0].removeprefix("::ffff:").encode() if wanted == 0 else bytes(wanted))
-
-
 class LateServers:
     """Say that they work on the question, and answer when the client has closed its half and `answer` is set."""
 

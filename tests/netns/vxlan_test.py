@@ -21,7 +21,8 @@ import time
 import unittest
 
 import places
-from places import CLIENT4, CLIENT6, CLIENT_MAC, Flow, Giver, PREFIX, Server, VM4, VM6, VM_MAC, in_place, mac_bytes
+from bulk import Giver
+from places import CLIENT4, CLIENT6, CLIENT_MAC, Flow, PREFIX, Server, VM4, VM6, VM_MAC, in_place, mac_bytes
 from switch import Events, Switch
 
 UDP = socket.SOCK_DGRAM
@@ -160,7 +161,7 @@ class Story(unittest.TestCase):
         one.socket.settimeout(20)
         one.socket.sendall(str(wanted).encode())
         with one.socket.makefile("rb") as answers:
-            return answers.read()
+            return answers.read(wanted or -1)
 
     def ping(self, address, size):
         """With "don't fragment": what does not fit is an error."""
