@@ -7,10 +7,13 @@
 #include "tests/packet/frame.hpp"
 
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
 #include <linux/bpf.h>
 #include <stdexcept>
+#include <sys/utsname.h>
 #include <unistd.h>
+#include <utility>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -64,9 +67,18 @@ protected:
     std::unique_ptr<dataplane::Plane> plane_;
 };
 
+bool is_older_than(int major, int minor) {
+    utsname about{};
+    int is[2] = {0, 0};
+    uname(&about);
+    std::sscanf(about.release, "%d.%d", &is[0], &is[1]);
+    return std::pair(is[0], is[1]) < std::pair(major, minor);
+}
+
 TEST_F(Pieces, XdpDecidesWhereItHasAllItLooksAt) {
     const Bytes frame = tcp("10.0.0.9:4000", "10.1.0.1:80").data(std::string(8900, 'x'));
-    if (verdict(frame, 300) < 0 && errno == EINVAL) GTEST_SKIP() << "Linux 6.18 can";
+    if (verdict(frame, 300) < 0 && errno == EINVAL && is_older_than(6, 18))
+        GTEST_SKIP() << "a test run with a short linear part wants Linux 6.18";
     for (const std::uint32_t linear : {0u, 1u, 14u, 34u, 54u, STEER_REACH_BYTES - 1u}) {
         const std::uint64_t before = newcomers();
         const int what = verdict(frame, linear);
